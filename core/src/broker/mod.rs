@@ -1,0 +1,3 @@
+//! The broker: stores, delivers and replicates messages.
+
+pub mod store;

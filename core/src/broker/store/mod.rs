@@ -1,0 +1,1 @@
+//! The message store: the only user of the disk.

@@ -1,0 +1,1 @@
+//! The name server: routes of topics to brokers, as five tables that expire.

@@ -1,0 +1,1 @@
+//! Request and response codes, by their names in RocketMQ.

@@ -1,0 +1,1 @@
+//! Stored messages: the commit-log record, properties, batches and ids.
