@@ -147,7 +147,8 @@ pub struct Extent {
 pub enum SyncTarget {
     /// Every write, truncation and zeroing of the file made before the request.
     File(FileId),
-    /// Every creation, rename and deletion of an entry of this directory made before the request.
+    /// Every creation, rename and deletion of an entry of this directory made before the request, and the creation of the
+    /// directory itself and of those above it (so that who creates `a/b/c` need not know which of `a` and `a/b` were there).
     Dir(String),
 }
 
@@ -232,7 +233,9 @@ pub enum FileKind {
 /// opening, creating, deleting and renaming touch directories. What is written is readable at once; after the death of the
 /// *process* everything written is still there; after *power loss* each page of a file holds some state it had since the
 /// last completed sync of it (a page may be torn at 512-byte sectors), and directory entries changed since the last
-/// completed sync of their directory may be as before.
+/// completed sync of their directory may be as before. A file whose creation, extension or truncation was not synced may
+/// have its old length, its new one or, for room allocated by a creation, any between. After a failed sync no later one
+/// makes up for it: the bytes count as written out, and a restart may find them as they were before.
 pub trait Disk {
     /// Creates a file of `len` zero bytes with the room for all of them allocated, so that no later write can run out
     /// of space; its parent directories are created as needed.
@@ -275,7 +278,8 @@ pub trait Disk {
     /// [`DiskError::OutOfRange`], [`DiskError::Io`].
     fn read(&mut self, at: Extent, out: &mut Vec<u8>) -> Result<Residency, DiskError>;
 
-    /// Renames a file; an existing target is replaced atomically. Open files keep their [`FileId`].
+    /// Renames a file; an existing target is closed, then replaced atomically. Open files keep their [`FileId`]. The
+    /// directory of the target must exist.
     ///
     /// # Errors
     /// [`DiskError::NotFound`], [`DiskError::Denied`], [`DiskError::Io`].
@@ -315,7 +319,8 @@ pub trait Disk {
     fn sync(&mut self, id: SyncId, target: SyncTarget);
 
     /// Begins the atomic replacement of a small file: at every crash the file is wholly the old or wholly the new one, and
-    /// it is the new one for good once [`Done::Synced`] came. Replacements of one path take effect in the order begun.
+    /// it is the new one for good once [`Done::Synced`] came. Replacements of one path take effect in the order begun, each
+    /// at some time before its completion; a [`FileId`] of the old file ends with it.
     /// Only [`crate::node::Node`] calls this.
     fn replace(&mut self, id: SyncId, path: &str, bytes: Bytes);
 
