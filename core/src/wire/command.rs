@@ -1,12 +1,10 @@
 //! A remoting command: RocketMQ's `RemotingCommand`, request or response.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::request::{PullMessageResponse, SendMessageResponse};
+use super::Ext;
 
 /// The version that Gantry speaks: the ordinal of 5.5.0 in RocketMQ's release list.
 pub const VERSION: i32 = 513;
@@ -25,9 +23,28 @@ pub enum SerializeType {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Language(pub u8);
 
+/// Names by code; they stand in the JSON header.
+const LANGUAGES: [&str; 14] = [
+    "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS",
+    "RUST", "NODE_JS",
+];
+
 impl Language {
     /// What Gantry calls itself: the text that every client accepts.
     pub const JAVA: Language = Language(0);
+    /// One that has no name here.
+    pub const OTHER: Language = Language(7);
+
+    /// The name in the JSON header.
+    pub fn name(self) -> &'static str {
+        LANGUAGES.get(usize::from(self.0)).copied().unwrap_or("OTHER")
+    }
+
+    /// The language of that name; [`Language::OTHER`] when there is none.
+    pub fn from_name(name: &str) -> Language {
+        let at = LANGUAGES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok());
+        at.map_or(Language::OTHER, Language)
+    }
 }
 
 const FLAG_RESPONSE: i32 = 1;
@@ -54,31 +71,6 @@ pub struct Command {
     pub ext: Ext,
     /// Body.
     pub body: Bytes,
-}
-
-/// Header fields of a command.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub enum Ext {
-    /// None at all.
-    #[default]
-    None,
-    /// As received, decoded by whoever knows the request's typed header.
-    Raw(RawExt),
-    /// Names and values to be written.
-    Fields(Vec<(Cow<'static, str>, Cow<'static, str>)>),
-    /// The answer to a send, written without building its fields.
-    SendReply(SendMessageResponse),
-    /// The answer to a pull, written without building its fields.
-    PullReply(PullMessageResponse),
-}
-
-/// Header fields as they stood in the frame: the JSON object's text, or the binary entries.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RawExt {
-    /// How `bytes` are to be read.
-    pub serialize: SerializeType,
-    /// JSON: from `{` to `}` inclusive, already seen to be well-formed. Binary: the entries without their total length.
-    pub bytes: Bytes,
 }
 
 impl Command {

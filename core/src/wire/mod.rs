@@ -3,16 +3,22 @@
 //! [`Link`] is the small machine of one connection. What it hands over is a [`Packet`]; typed headers are in
 //! [`request`], bodies in [`body`], stored messages in [`message`].
 
+mod binary;
 pub mod body;
 pub mod code;
 pub mod command;
+mod ext;
+mod frame;
+mod json;
+mod json_header;
 mod link;
 pub mod message;
 pub mod request;
 
 use bytes::Bytes;
 
-pub use command::{Command, Ext, Language, SerializeType};
+pub use command::{Command, Language, SerializeType, VERSION};
+pub use ext::{Ext, RawExt};
 pub use link::{Link, LinkError};
 
 /// What travels on a connection.
