@@ -1,0 +1,112 @@
+package interop;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.SendStatus;
+
+/**
+ * Sends from {@code --threads} threads until the file {@code --until} appears, through any number of deaths of the broker
+ * meanwhile, and writes each acknowledged message to the file {@code --acked} for {@link ReadBack}.
+ *
+ * <p>The client does not retry: a message whose send failed may or may not lie in the store, and its sequence number is
+ * never used again. A push consumer of one group runs all the while; at the end it must have seen every acknowledged
+ * message at least once (more than once is its right: offsets are committed every 5 s).
+ */
+final class Durable {
+    private static final int FAILURES_MAX = 1_000_000;
+    private static final long RETRY_PAUSE_MS = 20;
+
+    private final Findings findings;
+    private final String namesrv;
+    private final String topic;
+    private final String acked;
+    private final int threads;
+    private final Path until;
+    private final long limitMs;
+    private final AtomicInteger next = new AtomicInteger(1);
+    private final AtomicInteger refused = new AtomicInteger();
+    private final Set<String> seen = ConcurrentHashMap.newKeySet();
+    private final AtomicInteger deliveries = new AtomicInteger();
+
+    Durable(Options options, Findings findings) {
+        this.findings = findings;
+        this.namesrv = options.text("namesrv");
+        this.topic = options.text("topic", "Durable");
+        this.acked = options.text("acked");
+        this.threads = options.number("threads", 4);
+        this.until = Paths.get(options.text("until"));
+        this.limitMs = options.number("limit-s", 120) * 1_000L;
+    }
+
+    void run() throws Exception {
+        DefaultMQProducer producer = Clients.producer(namesrv, topic + "-producer");
+        producer.setRetryTimesWhenSendFailed(0);
+        try (Acked.Log log = new Acked.Log(acked)) {
+            log.add(Acked.of(0, Clients.sendFirst(producer, Messages.make(topic, 0))));
+            DefaultMQPushConsumer consumer = startConsumer();
+            long end = System.nanoTime() + limitMs * 1_000_000;
+            List<Thread> senders = new ArrayList<>();
+            for (int i = 0; i < threads; i++) {
+                Thread sender = new Thread(() -> send(producer, log, end), "sender-" + i);
+                sender.start();
+                senders.add(sender);
+            }
+            for (Thread sender : senders) {
+                sender.join();
+            }
+            findings.check(Files.exists(until), "not told to end within " + limitMs + " ms");
+            findings.note(log.lines() + " acknowledged, " + refused + " refused or lost on the way");
+            verifySeen(Acked.read(acked));
+            consumer.shutdown();
+        }
+        producer.shutdown();
+    }
+
+    private DefaultMQPushConsumer startConsumer() throws Exception {
+        DefaultMQPushConsumer consumer = Clients.pushConsumer(namesrv, topic + "-consumer");
+        consumer.subscribe(topic, "*");
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            deliveries.addAndGet(messages.size());
+            messages.forEach(message -> seen.add(message.getMsgId()));
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.start();
+        return consumer;
+    }
+
+    private void send(DefaultMQProducer producer, Acked.Log log, long endNs) {
+        while (!Files.exists(until) && System.nanoTime() - endNs < 0 && refused.get() < FAILURES_MAX) {
+            int seq = next.getAndIncrement();
+            try {
+                SendResult result = producer.send(Messages.make(topic, seq));
+                if (result.getSendStatus() == SendStatus.SEND_OK) {
+                    log.add(Acked.of(seq, result));
+                } else {
+                    refused.incrementAndGet();
+                }
+            } catch (Exception e) {
+                refused.incrementAndGet();
+                Await.pause(RETRY_PAUSE_MS);
+            }
+        }
+    }
+
+    private void verifySeen(List<Acked> all) throws Exception {
+        boolean complete = Await.until(Await.LONG_MS, () -> all.stream().allMatch(one -> seen.contains(one.id)));
+        if (!complete) {
+            all.stream().filter(one -> !seen.contains(one.id)).forEach(one -> findings.fail("acknowledged and never delivered: " + one));
+        }
+        findings.note(deliveries + " deliveries of " + seen.size() + " messages");
+    }
+}

@@ -1,0 +1,6 @@
+package interop;
+/** placeholder. */
+final class Traffic {
+    Traffic(Options options, Findings findings) { }
+    void run() { }
+}
