@@ -8,6 +8,9 @@ use gantry_core::io::DiskError;
 /// Bytes of one component at most: what Linux file systems take (255), less what [`temporary`] adds.
 pub(crate) const COMPONENT_BYTES_MAX: usize = 240;
 
+/// The file in the root by which a store is locked. It is the disk's own: whoever opened and closed it would end the lock.
+pub(crate) const LOCK_NAME: &str = "lock";
+
 /// Ends the name under which a replacement is prepared beside its target.
 const TEMPORARY_SUFFIX: &str = ".replacing";
 
@@ -19,7 +22,7 @@ pub(crate) fn check(path: &str) -> Result<(), DiskError> {
             && !part.contains('\0')
             && !is_temporary(part)
     };
-    if path.split('/').all(fits) { Ok(()) } else { Err(DiskError::Denied) }
+    if path != LOCK_NAME && path.split('/').all(fits) { Ok(()) } else { Err(DiskError::Denied) }
 }
 
 /// Accepts the path of a directory; the root is `""`.
@@ -47,6 +50,11 @@ pub(crate) fn ancestors(dir: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The name under which a replacement of `name` is prepared.
+pub(crate) fn temporary(name: &str) -> String {
+    format!(".{name}{TEMPORARY_SUFFIX}")
+}
+
 /// Whether a name belongs to a replacement under way (or one that a crash cut off). Such names are the disk's own: it
 /// neither lists nor opens them.
 pub(crate) fn is_temporary(name: &str) -> bool {
@@ -59,16 +67,31 @@ mod tests {
 
     #[test]
     fn only_paths_below_the_root_are_taken() {
-        for good in ["a", "commitlog/00000000000000000000", "config/topics.json.bak", ".hidden", "a/b/c/d"] {
+        for good in
+            ["a", "commitlog/00000000000000000000", "config/topics.json.bak", ".hidden", "a/b/c/d", "a/lock"]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         let long = "x".repeat(COMPONENT_BYTES_MAX + 1);
-        for bad in
-            ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0b", ".a.replacing", long.as_str()]
-        {
+        for bad in [
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "a/../b",
+            "./a",
+            "a\0b",
+            ".a.replacing",
+            "lock",
+            long.as_str(),
+        ] {
             assert_eq!(check(bad), Err(DiskError::Denied), "{bad}");
         }
         assert_eq!(check_dir(""), Ok(()));
+        assert_eq!(check(&temporary("a")), Err(DiskError::Denied));
     }
 
     #[test]
