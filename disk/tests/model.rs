@@ -401,8 +401,12 @@ impl<T: TestDisk> Pair<T> {
     }
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(config(400))]
 
     #[test]
     fn the_memory_disk_is_the_model(ops in ops(), cold in 0..=1000_u32) {
@@ -417,7 +421,7 @@ proptest! {
 
 proptest! {
     // Each case touches a real file system a few hundred times.
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(config(60))]
 
     #[test]
     fn the_mapped_disk_is_the_model(ops in ops()) {
