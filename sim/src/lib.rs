@@ -1,1 +1,23 @@
-//! Gantry sim.
+//! Gantry's machines in a seeded world.
+//!
+//! A [`world::World`] runs the machines of production, unchanged, over a simulated network, clock and disk, and lets a
+//! list of faults happen to them. Workloads talk RocketMQ's protocol to them and report what they see; checkers compare
+//! that with what the project promises. Commit and seed name a run, byte for byte.
+//!
+//! | | |
+//! |---|---|
+//! | [`engine`] | the event heap and virtual time |
+//! | [`clock`] | a host's view of it |
+//! | [`process`] | a running machine, tapped |
+//! | [`world`] | hosts, network, deaths |
+//! | [`fault`] | what goes wrong: a list drawn before the run |
+//! | [`history`] | what workloads report |
+
+pub mod clock;
+pub mod digest;
+pub mod engine;
+pub mod fault;
+pub mod history;
+pub mod log;
+pub mod process;
+pub mod world;

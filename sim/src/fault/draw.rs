@@ -1,0 +1,170 @@
+//! How a list of faults is drawn.
+//!
+//! Times are in nanoseconds, never on a grid: faults in phase with the machines' timers find nothing. Each world draws
+//! which kinds it has at all, so that rare kinds meet each other; durations are spread over their orders of magnitude.
+
+use gantry_core::rng::Rng;
+use gantry_core::time::{Duration, Instant};
+
+use super::{Fault, FaultEntry, Way};
+use crate::world::HostId;
+
+/// A host that things can happen to.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Which.
+    pub host: HostId,
+    /// Whether it keeps something on its disk.
+    pub has_disk: bool,
+}
+
+/// What may be drawn.
+#[derive(Clone, Debug)]
+pub struct FaultPlan {
+    /// How many faults at most.
+    pub count_max: u64,
+    /// None begins before this.
+    pub from: Instant,
+    /// All is mended by then.
+    pub until: Instant,
+    /// To whom.
+    pub targets: Vec<Target>,
+}
+
+const KINDS: u64 = 9;
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+const PARTITION_MAX: Duration = Duration::from_secs(200);
+const DOWN_MAX: Duration = Duration::from_secs(150);
+const SLOW_MAX: Duration = Duration::from_secs(60);
+/// Hosts of one rack lose their power within this.
+const RACK_APART_MAX: Duration = Duration::from_millis(50);
+const OPERATION_MAX: u64 = 40;
+/// One death in this many comes in a disk operation.
+const IN_OPERATION_OF: u64 = 3;
+
+/// Draws a list in the order of time.
+pub fn draw(rng: &mut Rng, plan: &FaultPlan) -> Vec<FaultEntry> {
+    let kinds: Vec<u64> = (0..KINDS).filter(|_| rng.one_in(2)).collect();
+    let count = rng.below(plan.count_max + 1);
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let Some(&kind) = pick(rng, &kinds) else { break };
+        let Some(fault) = draw_one(rng, plan, kind) else { continue };
+        let room = (plan.until - plan.from).saturating_sub(fault.lasts());
+        if room.is_zero() {
+            continue;
+        }
+        let at = plan.from + Duration::from_nanos(rng.below(room.as_nanos() as u64));
+        entries.push(FaultEntry { at, fault, disabled: false });
+    }
+    entries.sort_by_key(|entry| entry.at);
+    entries
+}
+
+fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: u64) -> Option<Fault> {
+    let targets = &plan.targets;
+    let disks: Vec<Target> = targets.iter().copied().filter(|target| target.has_disk).collect();
+    Some(match kind {
+        0 | 1 => {
+            let target = *pick(rng, targets)?;
+            let in_operation = target.has_disk && !rng.one_in(IN_OPERATION_OF);
+            let operation = if in_operation { 1 + rng.below(OPERATION_MAX) } else { 0 };
+            Fault::ProcessDeath { host: target.host, operation, down: spread(rng, DOWN_MAX) }
+        }
+        2 => {
+            let host = pick(rng, targets)?.host;
+            Fault::PowerLoss { hosts: vec![host], apart: Duration::ZERO, down: spread(rng, DOWN_MAX) }
+        }
+        3 => {
+            let mut hosts: Vec<HostId> = disks.iter().map(|target| target.host).collect();
+            if rng.one_in(2) {
+                hosts.reverse();
+            }
+            let apart = Duration::from_nanos(rng.below(RACK_APART_MAX.as_nanos() as u64));
+            Fault::PowerLoss { hosts, apart, down: spread(rng, DOWN_MAX) }
+        }
+        4 => {
+            let (a, b) = pair(rng, targets)?;
+            Fault::Reset { a, b }
+        }
+        5 => {
+            let (a, b) = pair(rng, targets)?;
+            let way = if rng.one_in(2) { Way::Both } else { Way::Forward };
+            Fault::Partition { a, b, way, lasts: spread(rng, PARTITION_MAX) }
+        }
+        6 => Fault::Pause { host: pick(rng, targets)?.host, lasts: spread(rng, PAUSE_MAX) },
+        7 => {
+            let (a, b) = pair(rng, targets)?;
+            let extra = spread(rng, Duration::from_secs(2));
+            Fault::Latency { a, b, extra, lasts: spread(rng, SLOW_MAX) }
+        }
+        _ => {
+            if rng.one_in(3) {
+                Fault::Isolation { host: pick(rng, targets)?.host, lasts: spread(rng, PARTITION_MAX) }
+            } else {
+                let extra = spread(rng, Duration::from_secs(8));
+                Fault::SlowDisk { host: pick(rng, &disks)?.host, extra, lasts: spread(rng, SLOW_MAX) }
+            }
+        }
+    })
+}
+
+fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> Option<&'a T> {
+    from.get(rng.below(from.len() as u64) as usize)
+}
+
+fn pair(rng: &mut Rng, targets: &[Target]) -> Option<(HostId, HostId)> {
+    let (a, b) = (pick(rng, targets)?.host, pick(rng, targets)?.host);
+    (a != b).then_some((a, b))
+}
+
+/// From a hundredth of a second up to `max`, every order of magnitude alike.
+fn spread(rng: &mut Rng, max: Duration) -> Duration {
+    const MIN_NANOS: u64 = 10_000_000;
+    let max = max.as_nanos() as u64;
+    let mut top = MIN_NANOS;
+    let orders = max.ilog2() - MIN_NANOS.ilog2() + 1;
+    for _ in 0..rng.below(u64::from(orders) + 1) {
+        top = (top * 2).min(max);
+    }
+    Duration::from_nanos(top / 2 + rng.below(top / 2 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> FaultPlan {
+        let target = |host, has_disk| Target { host: HostId(host), has_disk };
+        FaultPlan {
+            count_max: 12,
+            from: Instant::from_nanos(1_000_000_000),
+            until: Instant::from_nanos(400_000_000_000),
+            targets: vec![target(0, false), target(1, true), target(2, true)],
+        }
+    }
+
+    #[test]
+    fn faults_lie_within_their_window_and_in_order() {
+        let plan = plan();
+        let mut kinds = std::collections::BTreeSet::new();
+        for seed in 0..300 {
+            let list = draw(&mut Rng::from_seed(seed), &plan);
+            assert!(list.is_sorted_by_key(|entry| entry.at));
+            for entry in &list {
+                assert!(entry.at >= plan.from && entry.at + entry.fault.lasts() <= plan.until, "{entry:?}");
+                kinds.insert(entry.fault.kind());
+            }
+        }
+        assert_eq!(kinds.len(), 9, "every kind is drawn: {kinds:?}");
+    }
+
+    #[test]
+    fn durations_reach_from_hundredths_of_a_second_to_their_limit() {
+        let mut rng = Rng::from_seed(1);
+        let drawn: Vec<Duration> = (0..2_000).map(|_| spread(&mut rng, PAUSE_MAX)).collect();
+        assert!(drawn.iter().all(|lasts| *lasts <= PAUSE_MAX && *lasts >= Duration::from_millis(5)));
+        let long = drawn.iter().filter(|lasts| **lasts > Duration::from_secs(125)).count();
+        assert!(long > 60, "pauses past the 120 s expiry are common enough: {long}");
+    }
+}

@@ -1,0 +1,197 @@
+//! What goes wrong in a world: a list, drawn before the run, each entry on its own.
+//!
+//! An entry says everything about its fault, and what a fault does by chance (which pages a power loss takes) comes from a
+//! stream of that entry's index. So any subset of a list can be run, and the rest happens as before: that is what makes a
+//! failure small by hand, or by a program.
+
+mod draw;
+
+use std::fmt;
+
+use gantry_core::time::{Duration, Instant};
+
+pub use draw::{FaultPlan, Target, draw};
+
+use crate::world::HostId;
+
+/// How a life ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Death {
+    /// The process is gone, the kernel and its page cache are there.
+    Process,
+    /// The power is gone.
+    Power,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Death::Process => "process death",
+            Death::Power => "power loss",
+        })
+    }
+}
+
+/// Which way a cable is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Nothing gets through.
+    Both,
+    /// What the first sends does not reach the second.
+    Forward,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fault {
+    /// A process dies: at once, or in the `operation`-th mutating disk operation from then on (inside a turn, whose
+    /// effects are lost), at the latest after [`DEATH_WINDOW`].
+    ProcessDeath {
+        /// Whose.
+        host: HostId,
+        /// 0: at once.
+        operation: u64,
+        /// Until it is started again.
+        down: Duration,
+    },
+    /// The power of some hosts fails, of each a little after the one before.
+    PowerLoss {
+        /// Whose.
+        hosts: Vec<HostId>,
+        /// Between one and the next.
+        apart: Duration,
+        /// Until each is back.
+        down: Duration,
+    },
+    /// All connections between two hosts are reset.
+    Reset {
+        /// One.
+        a: HostId,
+        /// The other.
+        b: HostId,
+    },
+    /// A cable is cut.
+    Partition {
+        /// One.
+        a: HostId,
+        /// The other.
+        b: HostId,
+        /// Which way.
+        way: Way,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A host is cut off from all others.
+    Isolation {
+        /// Which.
+        host: HostId,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A process stands still.
+    Pause {
+        /// Which.
+        host: HostId,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A link becomes slow.
+    Latency {
+        /// One end.
+        a: HostId,
+        /// The other.
+        b: HostId,
+        /// Added each way.
+        extra: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A disk becomes slow.
+    SlowDisk {
+        /// Whose.
+        host: HostId,
+        /// Added to everything it completes.
+        extra: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
+}
+
+/// A death at a disk operation that does not come about within this happens between two turns.
+pub const DEATH_WINDOW: Duration = Duration::from_secs(20);
+
+/// A fault and its time.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FaultEntry {
+    /// When it begins.
+    pub at: Instant,
+    /// What.
+    pub fault: Fault,
+    /// Left out of this run.
+    pub disabled: bool,
+}
+
+impl Fault {
+    /// From its beginning to the moment when everything it broke may work again, the restart of processes included.
+    pub fn lasts(&self) -> Duration {
+        match self {
+            Fault::ProcessDeath { operation: 0, down, .. } => *down,
+            Fault::ProcessDeath { down, .. } => DEATH_WINDOW + *down,
+            Fault::PowerLoss { hosts, apart, down } => *apart * hosts.len() as u32 + *down,
+            Fault::Reset { .. } => Duration::ZERO,
+            Fault::Partition { lasts, .. }
+            | Fault::Isolation { lasts, .. }
+            | Fault::Pause { lasts, .. }
+            | Fault::Latency { lasts, .. }
+            | Fault::SlowDisk { lasts, .. } => *lasts,
+        }
+    }
+
+    /// A word for its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Fault::ProcessDeath { .. } => "process death",
+            Fault::PowerLoss { hosts, .. } if hosts.len() > 1 => "rack power loss",
+            Fault::PowerLoss { .. } => "power loss",
+            Fault::Reset { .. } => "reset",
+            Fault::Partition { .. } => "partition",
+            Fault::Isolation { .. } => "isolation",
+            Fault::Pause { .. } => "pause",
+            Fault::Latency { .. } => "latency",
+            Fault::SlowDisk { .. } => "slow disk",
+        }
+    }
+
+    /// One line, with the hosts by their names.
+    pub fn describe(&self, names: &[&str]) -> String {
+        let name = |host: &HostId| names.get(host.0).copied().unwrap_or("?");
+        match self {
+            Fault::ProcessDeath { host, operation: 0, down } => {
+                format!("process death of {}, back after {down:?}", name(host))
+            }
+            Fault::ProcessDeath { host, operation, down } => {
+                format!("process death of {} in disk operation {operation}, back after {down:?}", name(host))
+            }
+            Fault::PowerLoss { hosts, apart, down } => {
+                let hosts: Vec<&str> = hosts.iter().map(name).collect();
+                format!("power loss of {} ({apart:?} apart), back after {down:?}", hosts.join(" and "))
+            }
+            Fault::Reset { a, b } => format!("reset between {} and {}", name(a), name(b)),
+            Fault::Partition { a, b, way, lasts } => {
+                let arrow = match way {
+                    Way::Both => "and",
+                    Way::Forward => "to",
+                };
+                format!("cut from {} {arrow} {} for {lasts:?}", name(a), name(b))
+            }
+            Fault::Isolation { host, lasts } => format!("isolation of {} for {lasts:?}", name(host)),
+            Fault::Pause { host, lasts } => format!("pause of {} for {lasts:?}", name(host)),
+            Fault::Latency { a, b, extra, lasts } => {
+                format!("{extra:?} more latency between {} and {} for {lasts:?}", name(a), name(b))
+            }
+            Fault::SlowDisk { host, extra, lasts } => {
+                format!("disk of {} slower by {extra:?} for {lasts:?}", name(host))
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Faults take effect, and end.
+
+use gantry_core::time::{Duration, Instant};
+
+use super::{Event, Fact, HostId, Observer, World};
+use crate::fault::{DEATH_WINDOW, Death, Fault, Way};
+
+/// What a fault found when it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    /// The life it aimed at.
+    life: u32,
+}
+
+impl<O: Observer> World<O> {
+    pub(super) fn on_fault(&mut self, index: usize) {
+        let fault = self.faults[index].fault.clone();
+        self.digest.word(0x40 + index as u64);
+        if self.tracer.is_some() {
+            let names: Vec<&str> = self.hosts.iter().map(|host| host.plan.name).collect();
+            let text = fault.describe(&names);
+            self.trace_fault(index, &text);
+        }
+        let now = self.engine.now();
+        match fault {
+            Fault::ProcessDeath { host, operation, down } => {
+                self.hosts[host.0].restart_after = Some(down);
+                self.fault_marks[index].life = self.hosts[host.0].life;
+                if operation == 0 {
+                    self.die(host, Death::Process);
+                } else if let Some(process) = &mut self.hosts[host.0].process {
+                    process.disk().kill_at_operation(operation);
+                    self.engine.schedule(now + DEATH_WINDOW, Event::FaultEnds { index });
+                }
+            }
+            Fault::PowerLoss { hosts, apart, down } => {
+                let place = self.fault_places[index];
+                if let Some(host) = hosts.get(place) {
+                    self.lose_power(*host, index, down);
+                }
+                self.fault_places[index] += 1;
+                if place + 1 < hosts.len() {
+                    self.engine.schedule(now + apart, Event::FaultBegins { index });
+                }
+            }
+            Fault::Reset { a, b } => self.reset_between(a, b),
+            Fault::Partition { a, b, way, lasts } => {
+                self.cut(a, b);
+                if way == Way::Both {
+                    self.cut(b, a);
+                }
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::Isolation { host, lasts } => {
+                for other in self.others(host) {
+                    self.cut(host, other);
+                    self.cut(other, host);
+                }
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::Pause { host, lasts } => self.pause(host, index, lasts),
+            Fault::Latency { a, b, extra, lasts } => {
+                self.slow_down(a, b, extra.as_nanos() as u64);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::SlowDisk { host, extra, lasts } => {
+                self.hosts[host.0].disk_delay_nanos += extra.as_nanos() as u64;
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+        }
+    }
+
+    pub(super) fn on_fault_ends(&mut self, index: usize) {
+        match self.faults[index].fault.clone() {
+            Fault::ProcessDeath { host, .. } => {
+                if self.hosts[host.0].life == self.fault_marks[index].life {
+                    self.die(host, Death::Process);
+                }
+            }
+            Fault::PowerLoss { .. } | Fault::Reset { .. } => {}
+            Fault::Partition { a, b, way, .. } => {
+                self.mend(a, b);
+                if way == Way::Both {
+                    self.mend(b, a);
+                }
+            }
+            Fault::Isolation { host, .. } => {
+                for other in self.others(host) {
+                    self.mend(host, other);
+                    self.mend(other, host);
+                }
+            }
+            Fault::Pause { host, .. } => self.resume(host, index),
+            Fault::Latency { a, b, extra, .. } => self.speed_up(a, b, extra.as_nanos() as u64),
+            Fault::SlowDisk { host, extra, .. } => {
+                self.hosts[host.0].disk_delay_nanos -= extra.as_nanos() as u64;
+            }
+        }
+    }
+
+    fn others(&self, host: HostId) -> Vec<HostId> {
+        (0..self.hosts.len()).map(HostId).filter(|other| *other != host).collect()
+    }
+
+    fn lose_power(&mut self, id: HostId, index: usize, down: Duration) {
+        let now = self.engine.now();
+        self.die(id, Death::Power);
+        // Also of a host whose process was already gone: what its page cache still held is lost now.
+        self.fall_silent(id);
+        let mut rng = self.fault_rng.fork(&format!("{index} on {}", id.0));
+        let host = &mut self.hosts[id.0];
+        if let Some(disk) = &mut host.disk {
+            disk.power_loss(&mut rng);
+        }
+        host.dark_since = now;
+        host.dark_until = host.dark_until.max(now + down);
+        self.engine.schedule(now + down, Event::Start { host: id });
+        self.tell(id, Fact::PowerLost);
+    }
+
+    fn pause(&mut self, id: HostId, index: usize, lasts: Duration) {
+        let now = self.engine.now();
+        let host = &mut self.hosts[id.0];
+        if host.process.is_none() {
+            return;
+        }
+        self.fault_marks[index].life = host.life;
+        host.paused_until = host.paused_until.max(now + lasts);
+        self.engine.schedule(now + lasts, Event::FaultEnds { index });
+        if !host.paused {
+            host.paused = true;
+            self.tell(id, Fact::Paused);
+        }
+    }
+
+    fn resume(&mut self, id: HostId, index: usize) {
+        let now = self.engine.now();
+        let host = &mut self.hosts[id.0];
+        if !host.paused || host.life != self.fault_marks[index].life || host.paused_until > now {
+            return;
+        }
+        host.paused = false;
+        host.turn_at = None;
+        self.trace_with(id, |out| out.push_str("goes on"));
+        self.tell(id, Fact::Resumed);
+        self.read_unread(id);
+        self.schedule_turn(id, now);
+    }
+
+    /// Whether the power of a host has to come back before it can start.
+    pub(super) fn dark_until(&self, id: HostId) -> Option<Instant> {
+        let host = &self.hosts[id.0];
+        (!host.powered && host.dark_until > self.engine.now()).then_some(host.dark_until)
+    }
+}
