@@ -221,7 +221,8 @@ pub struct Space {
 pub enum FileKind {
     /// A preallocated file written mostly in order, many times a second (a commit-log segment).
     Log,
-    /// A preallocated file written in chunks here and there (consume queue, index).
+    /// A file of fixed length written in chunks here and there (consume queue, index). Thousands of them are mostly empty,
+    /// so room is allocated as they are written, and a write may give [`DiskError::Full`].
     Table,
     /// A file that grows by appending (a journal); starts empty whatever length is asked for.
     Journal,
@@ -237,8 +238,8 @@ pub enum FileKind {
 /// have its old length, its new one or, for room allocated by a creation, any between. After a failed sync no later one
 /// makes up for it: the bytes count as written out, and a restart may find them as they were before.
 pub trait Disk {
-    /// Creates a file of `len` zero bytes with the room for all of them allocated, so that no later write can run out
-    /// of space; its parent directories are created as needed.
+    /// Creates a file of `len` zero bytes; its parent directories are created as needed. For [`FileKind::Log`] the room for
+    /// all of them is allocated, so that no later write can run out of space.
     ///
     /// # Errors
     /// [`DiskError::Exists`], [`DiskError::Full`], [`DiskError::Denied`], [`DiskError::Io`].
@@ -266,7 +267,8 @@ pub trait Disk {
     /// been written.
     fn write(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
 
-    /// Cuts or extends (with zeros) a file to `len` bytes.
+    /// Cuts or extends (with zeros) a file to `len` bytes; the room for what a [`FileKind::Log`] gains is allocated. Cutting
+    /// and extending again is how stale bytes behind a position are zeroed.
     ///
     /// # Errors
     /// [`DiskError::Full`], [`DiskError::Io`].
