@@ -607,7 +607,8 @@ mod tests {
 
     #[test]
     fn hashes_are_javas() {
-        for (text, hash) in [("", 0), ("TagA", 2_598_919), ("a", 97), ("标签", 857_175), ("😀", 1_772_899)] {
+        for (text, hash) in [("", 0), ("TagA", 2_598_919), ("a", 97), ("标签", 857_175), ("😀", 1_772_899)]
+        {
             assert_eq!(java_hash(text), hash, "{text}");
             assert_eq!(java_hash_bytes(text.as_bytes()), hash, "{text}");
         }
