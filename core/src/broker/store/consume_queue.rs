@@ -1,0 +1,351 @@
+//! A consume queue: one 20-byte entry per visible message of a queue, in order.
+//!
+//! Entry `n` lies at byte `n * 20` of the queue's files, as in RocketMQ. The newest entries are on the heap (`tail`) and are
+//! spilled in chunks; a file exists from the first spill on.
+//!
+//! Invariants: `min <= spilled <= max = spilled + tail.len() <= next`; entries below `spilled` are in files.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::io::{Disk, DiskError, Extent, FileId, FileKind, Residency};
+
+/// Bytes of an entry.
+pub(crate) const ENTRY_BYTES: u64 = 20;
+/// The directory of all queues, below the store's root.
+pub(crate) const CONSUME_QUEUE_DIR: &str = "consumequeue";
+/// The size that marks an entry as a filler (RocketMQ's pre-blank).
+const FILLER_SIZE: u32 = 0x7FFF_FFFF;
+
+/// Where a message lies, and what its tags hash to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CqEntry {
+    pub(crate) physical: u64,
+    pub(crate) size: u32,
+    pub(crate) tags_code: i64,
+}
+
+impl CqEntry {
+    pub(crate) const FILLER: CqEntry = CqEntry { physical: 0, size: FILLER_SIZE, tags_code: 0 };
+
+    pub(crate) fn is_filler(self) -> bool {
+        self.size == FILLER_SIZE
+    }
+
+    /// Whether it can have been written by anybody.
+    pub(crate) fn is_valid(self) -> bool {
+        self.size > 0 && self.size <= FILLER_SIZE && i64::try_from(self.physical).is_ok()
+    }
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.physical.to_be_bytes());
+        out.extend_from_slice(&self.size.to_be_bytes());
+        out.extend_from_slice(&self.tags_code.to_be_bytes());
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<CqEntry> {
+        let (physical, rest) = bytes.split_first_chunk::<8>()?;
+        let (size, rest) = rest.split_first_chunk::<4>()?;
+        let (tags, _) = rest.split_first_chunk::<8>()?;
+        Some(CqEntry {
+            physical: u64::from_be_bytes(*physical),
+            size: u32::from_be_bytes(*size),
+            tags_code: i64::from_be_bytes(*tags),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct CqFile {
+    /// Index of its first entry.
+    first: u64,
+    file: Option<FileId>,
+    /// Written since its last sync.
+    dirty: bool,
+    /// Its directory entry may not be durable.
+    fresh: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct ConsumeQueue {
+    pub(crate) topic: String,
+    pub(crate) queue_id: i32,
+    entries_per_file: u64,
+    files: VecDeque<CqFile>,
+    min: u64,
+    spilled: u64,
+    tail: Vec<CqEntry>,
+    /// Queue offset of the next message to be appended to the log.
+    pub(crate) next: u64,
+}
+
+/// Entries of a queue read in one go.
+pub(crate) enum Slice {
+    /// Appended to the caller's buffer.
+    Read,
+    /// Not in memory.
+    Cold(Extent),
+}
+
+impl ConsumeQueue {
+    pub(crate) fn new(topic: &str, queue_id: i32, entries_per_file: u64) -> ConsumeQueue {
+        ConsumeQueue {
+            topic: topic.into(),
+            queue_id,
+            entries_per_file,
+            files: VecDeque::new(),
+            min: 0,
+            spilled: 0,
+            tail: Vec::new(),
+            next: 0,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> String {
+        format!("{CONSUME_QUEUE_DIR}/{}/{}", self.topic, self.queue_id)
+    }
+
+    fn path(&self, first: u64) -> String {
+        format!("{}/{:020}", self.dir(), first * ENTRY_BYTES)
+    }
+
+    /// Learns which files are there. What they hold is settled by [`ConsumeQueue::set_spilled`].
+    pub(crate) fn load<D: Disk>(&mut self, disk: &mut D) -> Result<(), String> {
+        let dir = self.dir();
+        for entry in disk.list(&dir).map_err(|error| format!("{dir}: {error}"))? {
+            let path = format!("{dir}/{}", entry.name);
+            let bytes: u64 = entry.name.parse().map_err(|_| {
+                format!(
+                    "{path}: not the name of a consume-queue file; move the file elsewhere and start again"
+                )
+            })?;
+            let file_bytes = self.entries_per_file * ENTRY_BYTES;
+            if !bytes.is_multiple_of(file_bytes) || entry.len > file_bytes {
+                return Err(format!(
+                    "{path}: does not fit files of {file_bytes} bytes; set mappedFileSizeConsumeQueue to the length \
+                     of the files"
+                ));
+            }
+            let first = bytes / ENTRY_BYTES;
+            let mut file = CqFile { first, file: None, dirty: false, fresh: false };
+            if entry.len < file_bytes {
+                let id = disk.open(&path, FileKind::Table).map_err(|error| format!("{path}: {error}"))?;
+                disk.truncate(id, file_bytes).map_err(|error| format!("{path}: {error}"))?;
+                file.file = Some(id);
+                file.dirty = true;
+            }
+            self.files.push_back(file);
+        }
+        self.min = self.files.front().map_or(0, |file| file.first);
+        (self.spilled, self.next) = (self.min, self.min);
+        Ok(())
+    }
+
+    /// First entries of its files, newest file first.
+    pub(crate) fn file_firsts(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().rev().map(|file| file.first)
+    }
+
+    pub(crate) fn entries_per_file(&self) -> u64 {
+        self.entries_per_file
+    }
+
+    /// Fixes how many entries the files hold after recovery looked at them; with `zero` what lies behind is zeroed.
+    pub(crate) fn set_spilled<D: Disk>(
+        &mut self,
+        spilled: u64,
+        zero: bool,
+        disk: &mut D,
+    ) -> Result<(), DiskError> {
+        assert!(self.tail.is_empty() && spilled >= self.min, "recovery settles the files first");
+        if zero {
+            while let Some(last) = self.files.back() {
+                if last.first < spilled || self.files.len() == 1 {
+                    break;
+                }
+                disk.delete(&self.path(last.first))?;
+                self.files.pop_back();
+            }
+            let file_bytes = self.entries_per_file * ENTRY_BYTES;
+            if let Some(first) = self.files.back().map(|file| file.first)
+                && let Some(id) = self.open_at(first, disk)?
+            {
+                disk.truncate(id, (spilled - first) * ENTRY_BYTES)?;
+                disk.truncate(id, file_bytes)?;
+                self.files.back_mut().expect("it is there").dirty = true;
+            }
+        }
+        (self.spilled, self.next) = (spilled, spilled);
+        Ok(())
+    }
+
+    /// The open file whose first entry is `first`.
+    fn open_at<D: Disk>(&mut self, first: u64, disk: &mut D) -> Result<Option<FileId>, DiskError> {
+        let path = self.path(first);
+        let Some(file) = self.files.iter_mut().find(|file| file.first == first) else { return Ok(None) };
+        if file.file.is_none() {
+            file.file = Some(disk.open(&path, FileKind::Table)?);
+        }
+        Ok(file.file)
+    }
+
+    /// Lowest queue offset that can be read.
+    pub(crate) fn min(&self) -> u64 {
+        self.min
+    }
+
+    /// One past the highest visible queue offset.
+    pub(crate) fn max(&self) -> u64 {
+        self.spilled + self.tail.len() as u64
+    }
+
+    pub(crate) fn tail_len(&self) -> usize {
+        self.tail.len()
+    }
+
+    /// Makes the entry of queue offset `at` visible. Offsets below the end are known already; a gap is filled so
+    /// that an entry's position is its queue offset.
+    pub(crate) fn push(&mut self, at: u64, entry: CqEntry) {
+        if self.files.is_empty() && self.tail.is_empty() && at > self.max() {
+            // The queue's beginning is gone (retention, or a replica that started late): it begins here.
+            let first = at - at % self.entries_per_file;
+            (self.min, self.spilled) = (at, first);
+            self.tail.resize((at - first) as usize, CqEntry::FILLER);
+        }
+        while self.max() < at {
+            self.tail.push(CqEntry::FILLER);
+        }
+        if self.max() == at {
+            self.tail.push(entry);
+        }
+        self.next = self.next.max(self.max());
+    }
+
+    /// Appends up to `count` entries from queue offset `from` on to `out`; fewer at the end of a file, at least one.
+    pub(crate) fn read<D: Disk>(
+        &mut self,
+        from: u64,
+        count: u64,
+        disk: &mut D,
+        out: &mut Vec<CqEntry>,
+    ) -> Result<Slice, DiskError> {
+        let count = count.min(self.max().saturating_sub(from));
+        if from >= self.spilled {
+            let at = (from - self.spilled) as usize;
+            out.extend_from_slice(&self.tail[at..at + count as usize]);
+            return Ok(Slice::Read);
+        }
+        let first = from - from % self.entries_per_file;
+        let Some(file) = self.open_at(first, disk)? else { return Err(DiskError::NotFound) };
+        let upto = (from + count).min(first + self.entries_per_file).min(self.spilled);
+        let extent =
+            Extent { file, offset: (from - first) * ENTRY_BYTES, len: ((upto - from) * ENTRY_BYTES) as u32 };
+        let mut bytes = Vec::new();
+        match disk.read(extent, &mut bytes)? {
+            Residency::Resident => {
+                out.extend(bytes.chunks_exact(ENTRY_BYTES as usize).filter_map(CqEntry::decode));
+                Ok(Slice::Read)
+            }
+            Residency::NotResident => Ok(Slice::Cold(extent)),
+        }
+    }
+
+    /// Where entries `from..from + count` (cut at the end of the file) would lie, for recovery to look at.
+    pub(crate) fn extent<D: Disk>(
+        &mut self,
+        from: u64,
+        count: u64,
+        disk: &mut D,
+    ) -> Result<Option<Extent>, DiskError> {
+        let first = from - from % self.entries_per_file;
+        let Some(file) = self.open_at(first, disk)? else { return Ok(None) };
+        let upto = (from + count).min(first + self.entries_per_file);
+        Ok(Some(Extent {
+            file,
+            offset: (from - first) * ENTRY_BYTES,
+            len: ((upto - from) * ENTRY_BYTES) as u32,
+        }))
+    }
+
+    /// Moves the tail to the files.
+    ///
+    /// # Errors
+    /// [`DiskError`]; what was not written stays in the tail.
+    pub(crate) fn spill<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskError> {
+        while !self.tail.is_empty() {
+            let first = self.spilled - self.spilled % self.entries_per_file;
+            let file = match self.open_at(first, disk)? {
+                Some(file) => file,
+                None => {
+                    let path = self.path(first);
+                    let file = disk.create(&path, self.entries_per_file * ENTRY_BYTES, FileKind::Table)?;
+                    self.files.push_back(CqFile { first, file: Some(file), dirty: true, fresh: true });
+                    file
+                }
+            };
+            let count = (self.tail.len() as u64).min(first + self.entries_per_file - self.spilled) as usize;
+            let mut bytes = Vec::with_capacity(count * ENTRY_BYTES as usize);
+            for entry in &self.tail[..count] {
+                entry.put(&mut bytes);
+            }
+            disk.write(file, (self.spilled - first) * ENTRY_BYTES, &bytes)?;
+            if let Some(written) = self.files.iter_mut().find(|file| file.first == first) {
+                written.dirty = true;
+            }
+            self.tail.drain(..count);
+            self.spilled += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Hands over the files written since the last call, and whether the directory changed.
+    pub(crate) fn take_dirty(&mut self, mut file: impl FnMut(FileId)) -> bool {
+        let mut fresh = false;
+        for known in &mut self.files {
+            if core::mem::take(&mut known.dirty)
+                && let Some(id) = known.file
+            {
+                file(id);
+            }
+            fresh |= core::mem::take(&mut known.fresh);
+        }
+        fresh
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.min <= self.max() && self.max() <= self.next, "{}: offsets are ordered", self.dir());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_have_rocketmqs_layout() {
+        let mut out = Vec::new();
+        CqEntry { physical: 258, size: 100, tags_code: -2 }.put(&mut out);
+        assert_eq!(out, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 100, 255, 255, 255, 255, 255, 255, 255, 254]);
+        assert_eq!(CqEntry::decode(&out), Some(CqEntry { physical: 258, size: 100, tags_code: -2 }));
+    }
+
+    #[test]
+    fn an_offset_never_gets_a_second_entry() {
+        let mut queue = ConsumeQueue::new("T", 0, 10);
+        let entry = |physical| CqEntry { physical, size: 1, tags_code: 0 };
+        queue.push(0, entry(5));
+        queue.push(0, entry(9));
+        assert_eq!((queue.max(), queue.tail[0]), (1, entry(5)));
+        queue.push(3, entry(20));
+        assert_eq!((queue.max(), queue.tail[2], queue.tail[3]), (4, CqEntry::FILLER, entry(20)));
+    }
+
+    #[test]
+    fn a_queue_may_begin_late() {
+        let mut queue = ConsumeQueue::new("T", 0, 10);
+        queue.push(23, CqEntry { physical: 5, size: 1, tags_code: 0 });
+        assert_eq!((queue.min(), queue.max(), queue.spilled), (23, 24, 20));
+    }
+}
