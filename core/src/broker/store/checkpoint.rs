@@ -75,7 +75,7 @@ impl Store {
     /// Begins a checkpoint of everything dispatched so far, unless one is under way or nothing is new.
     pub(super) fn begin_checkpoint(&mut self, now: Now) {
         self.checkpoint_due = now.mono + self.config.checkpoint_interval;
-        if self.checkpointing.is_some() || self.dispatched == self.checkpoint.logics_physical {
+        if self.checkpointing.is_some() || !self.needs_checkpoint() {
             return;
         }
         self.checkpointing = Some(CheckpointJob {
@@ -85,6 +85,11 @@ impl Store {
             waiting: BTreeSet::new(),
             replacing: None,
         });
+    }
+
+    /// Whether anything happened that the last checkpoint does not cover.
+    pub(super) fn needs_checkpoint(&self) -> bool {
+        self.dispatched != self.checkpoint.logics_physical || !self.dirty.is_empty()
     }
 
     /// Moves a checkpoint on by what this turn allows.

@@ -1,7 +1,8 @@
 //! The commit log: fixed-size segments named by the offset of their first byte, written once a turn.
 //!
 //! Invariants: `synced <= written <= end`; bytes `written..end` are in `pending`; a record never spans segments; behind
-//! `end` a segment holds zeros only; `synced` never passes a segment whose directory entry is not durable.
+//! `end` a segment holds zeros only; `synced` never passes a segment whose directory entry is not durable, and a segment is
+//! made only once the entry of the one before it is: so power loss never leaves a gap.
 //!
 //! Absent on purpose: anything about queues, and any reuse of a segment.
 
@@ -10,7 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Ids;
+use super::{AppendError, Ids};
 use crate::io::{Disk, DiskError, Effect, Env, Extent, FileId, FileKind, Residency, SyncId, SyncTarget};
 use crate::wire::message::{BLANK_BYTES, put_blank};
 
@@ -44,10 +45,13 @@ pub(crate) struct CommitLog {
     segments: VecDeque<Segment>,
     end: u64,
     written: u64,
-    synced: u64,
+    /// End of what the files hold durably, whether or not their entries are durable.
+    files_synced: u64,
     pending: Vec<u8>,
     chunks: Vec<Chunk>,
     flush: Option<Flush>,
+    /// A sync of the directory under way, and the end of the newest segment that it covers.
+    entries: Option<(SyncId, u64)>,
 }
 
 pub(crate) fn file_name(start: u64) -> String {
@@ -61,15 +65,17 @@ impl CommitLog {
             segments: VecDeque::new(),
             end: 0,
             written: 0,
-            synced: 0,
+            files_synced: 0,
             pending: Vec::new(),
             chunks: Vec::new(),
             flush: None,
+            entries: None,
         }
     }
 
-    /// Opens the segments that are there. The end is not known until [`CommitLog::set_end`].
-    pub(crate) fn load<D: Disk>(&mut self, disk: &mut D) -> Result<(), String> {
+    /// Opens the segments that are there. The end is not known until [`CommitLog::set_end`]. Below `complete` everything was
+    /// durable, so there a file must have its full length; behind it power loss may have left files short.
+    pub(crate) fn load<D: Disk>(&mut self, complete: u64, disk: &mut D) -> Result<(), String> {
         let entries = disk.list(COMMIT_LOG_DIR).map_err(|error| format!("{COMMIT_LOG_DIR}: {error}"))?;
         let last = entries.len().saturating_sub(1);
         for (at, entry) in entries.iter().enumerate() {
@@ -84,7 +90,7 @@ impl CommitLog {
                 disk.delete(&path).map_err(|error| format!("{path}: {error}"))?;
                 continue;
             }
-            self.check_segment(&path, start, entry.len, at == last)?;
+            self.check_segment(&path, start, entry.len, complete)?;
             let file = disk.open(&path, FileKind::Log).map_err(|error| format!("{path}: {error}"))?;
             if entry.len < self.segment_bytes {
                 disk.truncate(file, self.segment_bytes).map_err(|error| format!("{path}: {error}"))?;
@@ -94,7 +100,7 @@ impl CommitLog {
         Ok(())
     }
 
-    fn check_segment(&self, path: &str, start: u64, len: u64, is_last: bool) -> Result<(), String> {
+    fn check_segment(&self, path: &str, start: u64, len: u64, complete: u64) -> Result<(), String> {
         let expected = self.segments.back().map_or(start, |segment| segment.start + self.segment_bytes);
         if start != expected || !start.is_multiple_of(self.segment_bytes) {
             return Err(format!(
@@ -103,8 +109,7 @@ impl CommitLog {
                 self.segment_bytes
             ));
         }
-        // Power loss may leave the newest two shorter: the next one is made ahead of use.
-        if len > self.segment_bytes || (len < self.segment_bytes && !is_last && len == 0) {
+        if len > self.segment_bytes || start + len < complete.min(start + self.segment_bytes) {
             return Err(format!(
                 "{path}: is {len} bytes long, but mappedFileSizeCommitLog is {}; set it to the length of the files",
                 self.segment_bytes
@@ -132,7 +137,8 @@ impl CommitLog {
     }
 
     pub(crate) fn synced(&self) -> u64 {
-        self.synced
+        let uncertain = self.segments.iter().rev().take_while(|segment| !segment.entry_synced).last();
+        uncertain.map_or(self.files_synced, |segment| segment.start.min(self.files_synced))
     }
 
     pub(crate) fn segment_bytes(&self) -> u64 {
@@ -178,27 +184,36 @@ impl CommitLog {
             disk.truncate(last.file, end - last.start)?;
             disk.truncate(last.file, self.segment_bytes)?;
         }
-        (self.end, self.written, self.synced) = (end, end, end);
+        (self.end, self.written, self.files_synced) = (end, end, end);
         Ok(())
     }
 
-    /// Asks for the sync of the newest segment and of the directory: what recovery changed becomes durable.
-    pub(crate) fn sync_all<D, E>(&mut self, ids: &mut Ids, env: &mut Env<'_, D, E>) -> BTreeSet<SyncId> {
+    /// Asks for the sync of the directory and of all segments that reach beyond `complete`: what recovery read there may
+    /// have been in the page cache only.
+    pub(crate) fn sync_all<D, E>(
+        &mut self,
+        complete: u64,
+        ids: &mut Ids,
+        env: &mut Env<'_, D, E>,
+    ) -> BTreeSet<SyncId> {
         let mut waiting = BTreeSet::new();
-        for segment in self.segments.iter().rev().take(2) {
+        let upto = self.segment_bytes;
+        for segment in self.segments.iter().filter(|segment| segment.start + upto > complete) {
             let id = ids.sync();
             env.out.push(Effect::Sync { id, target: SyncTarget::File(segment.file) });
             waiting.insert(id);
         }
-        let id = ids.sync();
-        env.out.push(Effect::Sync { id, target: SyncTarget::Dir(COMMIT_LOG_DIR.into()) });
-        waiting.insert(id);
+        if !self.segments.is_empty() {
+            let id = ids.sync();
+            env.out.push(Effect::Sync { id, target: SyncTarget::Dir(COMMIT_LOG_DIR.into()) });
+            waiting.insert(id);
+        }
         waiting
     }
 
     /// Makes room for a record of `bytes`, rolling to the next segment where it does not fit, and gives its position.
     /// The caller appends exactly `bytes` to [`CommitLog::pending_mut`] and calls [`CommitLog::appended`].
-    pub(crate) fn reserve<D: Disk>(&mut self, bytes: u64, disk: &mut D) -> Result<u64, DiskError> {
+    pub(crate) fn reserve<D: Disk>(&mut self, bytes: u64, disk: &mut D) -> Result<u64, AppendError> {
         if self.end == self.capacity_end() {
             self.add_segment(disk)?;
         }
@@ -243,7 +258,7 @@ impl CommitLog {
     }
 
     /// Appends raw bytes of another log at the end, which may split records but never segments.
-    pub(crate) fn append_raw<D: Disk>(&mut self, bytes: &[u8], disk: &mut D) -> Result<(), DiskError> {
+    pub(crate) fn append_raw<D: Disk>(&mut self, bytes: &[u8], disk: &mut D) -> Result<(), AppendError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.end == self.capacity_end() {
@@ -265,23 +280,31 @@ impl CommitLog {
             self.segments.is_empty() && start.is_multiple_of(self.segment_bytes),
             "only an empty log moves"
         );
-        (self.end, self.written, self.synced) = (start, start, start);
+        (self.end, self.written, self.files_synced) = (start, start, start);
     }
 
-    fn add_segment<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskError> {
+    fn add_segment<D: Disk>(&mut self, disk: &mut D) -> Result<(), AppendError> {
+        if self.segments.back().is_some_and(|last| !last.entry_synced) {
+            return Err(AppendError::NotReady);
+        }
         let start = if self.segments.is_empty() { self.end } else { self.capacity_end() };
         let path = format!("{COMMIT_LOG_DIR}/{}", file_name(start));
-        let file = disk.create(&path, self.segment_bytes, FileKind::Log)?;
+        let file = disk.create(&path, self.segment_bytes, FileKind::Log).map_err(AppendError::Disk)?;
         self.segments.push_back(Segment { start, file, entry_synced: false });
         Ok(())
     }
 
-    /// Makes the next segment once the newest is half full, so that rolling over does not wait for it. A failure shows
-    /// when the room is needed.
-    pub(crate) fn prepare_next<D: Disk>(&mut self, disk: &mut D) {
+    /// Makes the next segment once the newest is half full, so that rolling over does not wait for it, and asks for the
+    /// sync of new entries of the directory.
+    pub(crate) fn prepare_next<D: Disk, E>(&mut self, ids: &mut Ids, env: &mut Env<'_, D, E>) {
         if !self.segments.is_empty() && self.end + self.segment_bytes / 2 >= self.capacity_end() {
-            // A full disk is found out again, and answered, by the append that needs the room.
-            let _ = self.add_segment(disk);
+            // What stands in the way is found out again, and answered, by the append that needs the room.
+            let _ = self.add_segment(env.disk);
+        }
+        if self.entries.is_none() && self.segments.back().is_some_and(|last| !last.entry_synced) {
+            let id = ids.sync();
+            env.out.push(Effect::Sync { id, target: SyncTarget::Dir(COMMIT_LOG_DIR.into()) });
+            self.entries = Some((id, self.capacity_end()));
         }
     }
 
@@ -304,39 +327,35 @@ impl CommitLog {
 
     /// Asks for the sync of everything written, unless one is under way or nothing is unsynced.
     pub(crate) fn request_sync<D, E>(&mut self, ids: &mut Ids, env: &mut Env<'_, D, E>) {
-        if self.flush.is_some() || self.synced == self.written {
+        if self.flush.is_some() || self.files_synced == self.written {
             return;
         }
         let mut waiting = BTreeSet::new();
-        let mut needs_dir = false;
-        let (from, upto) = (self.synced, self.written);
+        let (from, upto) = (self.files_synced, self.written);
         for segment in &self.segments {
             if segment.start < upto && segment.start + self.segment_bytes > from {
                 let id = ids.sync();
                 env.out.push(Effect::Sync { id, target: SyncTarget::File(segment.file) });
                 waiting.insert(id);
-                needs_dir |= !segment.entry_synced;
             }
-        }
-        if needs_dir {
-            let id = ids.sync();
-            env.out.push(Effect::Sync { id, target: SyncTarget::Dir(COMMIT_LOG_DIR.into()) });
-            waiting.insert(id);
         }
         self.flush = Some(Flush { upto, waiting });
     }
 
     /// Counts a completed sync; true when it was this log's.
     pub(crate) fn on_synced(&mut self, id: SyncId) -> bool {
+        if let Some((_, upto)) = self.entries.take_if(|(waited, _)| *waited == id) {
+            for segment in &mut self.segments {
+                segment.entry_synced |= segment.start < upto;
+            }
+            return true;
+        }
         let Some(flush) = &mut self.flush else { return false };
         if !flush.waiting.remove(&id) {
             return false;
         }
         if flush.waiting.is_empty() {
-            self.synced = flush.upto;
-            for segment in &mut self.segments {
-                segment.entry_synced |= segment.start < flush.upto;
-            }
+            self.files_synced = flush.upto;
             self.flush = None;
         }
         true
@@ -359,7 +378,7 @@ impl CommitLog {
     }
 
     pub(crate) fn check_invariants(&self) {
-        assert!(self.synced <= self.written && self.written <= self.end, "watermarks are ordered");
+        assert!(self.files_synced <= self.written && self.written <= self.end, "watermarks are ordered");
         assert_eq!(self.chunks.is_empty(), self.pending.is_empty(), "pending bytes have a place");
         assert!(self.end <= self.capacity_end() || self.segments.is_empty(), "the end lies in a segment");
         for (segment, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {

@@ -64,8 +64,6 @@ struct CqFile {
     file: Option<FileId>,
     /// Written since its last sync.
     dirty: bool,
-    /// Its directory entry may not be durable.
-    fresh: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +72,8 @@ pub(crate) struct ConsumeQueue {
     pub(crate) queue_id: i32,
     entries_per_file: u64,
     files: VecDeque<CqFile>,
+    /// A file came or went since the last sync of the directory.
+    entries_dirty: bool,
     min: u64,
     spilled: u64,
     tail: Vec<CqEntry>,
@@ -96,6 +96,7 @@ impl ConsumeQueue {
             queue_id,
             entries_per_file,
             files: VecDeque::new(),
+            entries_dirty: false,
             min: 0,
             spilled: 0,
             tail: Vec::new(),
@@ -111,8 +112,9 @@ impl ConsumeQueue {
         format!("{}/{:020}", self.dir(), first * ENTRY_BYTES)
     }
 
-    /// Learns which files are there. What they hold is settled by [`ConsumeQueue::set_spilled`].
-    pub(crate) fn load<D: Disk>(&mut self, disk: &mut D) -> Result<(), String> {
+    /// Learns which files are there; after an unclean end their entries may be in the page cache only. What they hold is
+    /// settled by [`ConsumeQueue::set_spilled`].
+    pub(crate) fn load<D: Disk>(&mut self, unclean: bool, disk: &mut D) -> Result<(), String> {
         let dir = self.dir();
         for entry in disk.list(&dir).map_err(|error| format!("{dir}: {error}"))? {
             let path = format!("{dir}/{}", entry.name);
@@ -129,7 +131,7 @@ impl ConsumeQueue {
                 ));
             }
             let first = bytes / ENTRY_BYTES;
-            let mut file = CqFile { first, file: None, dirty: false, fresh: false };
+            let mut file = CqFile { first, file: None, dirty: false };
             if entry.len < file_bytes {
                 let id = disk.open(&path, FileKind::Table).map_err(|error| format!("{path}: {error}"))?;
                 disk.truncate(id, file_bytes).map_err(|error| format!("{path}: {error}"))?;
@@ -138,6 +140,8 @@ impl ConsumeQueue {
             }
             self.files.push_back(file);
         }
+        // A file that the last life deleted may still come back.
+        self.entries_dirty = unclean;
         self.min = self.files.front().map_or(0, |file| file.first);
         (self.spilled, self.next) = (self.min, self.min);
         Ok(())
@@ -159,14 +163,16 @@ impl ConsumeQueue {
         zero: bool,
         disk: &mut D,
     ) -> Result<(), DiskError> {
-        assert!(self.tail.is_empty() && spilled >= self.min, "recovery settles the files first");
+        assert!(self.tail.is_empty(), "recovery settles the files first");
+        self.min = self.min.min(spilled);
         if zero {
             while let Some(last) = self.files.back() {
-                if last.first < spilled || self.files.len() == 1 {
+                if last.first < spilled || (self.files.len() == 1 && spilled > 0) {
                     break;
                 }
                 disk.delete(&self.path(last.first))?;
                 self.files.pop_back();
+                self.entries_dirty = true;
             }
             let file_bytes = self.entries_per_file * ENTRY_BYTES;
             if let Some(first) = self.files.back().map(|file| file.first)
@@ -281,7 +287,8 @@ impl ConsumeQueue {
                 None => {
                     let path = self.path(first);
                     let file = disk.create(&path, self.entries_per_file * ENTRY_BYTES, FileKind::Table)?;
-                    self.files.push_back(CqFile { first, file: Some(file), dirty: true, fresh: true });
+                    self.files.push_back(CqFile { first, file: Some(file), dirty: true });
+                    self.entries_dirty = true;
                     file
                 }
             };
@@ -302,16 +309,14 @@ impl ConsumeQueue {
 
     /// Hands over the files written since the last call, and whether the directory changed.
     pub(crate) fn take_dirty(&mut self, mut file: impl FnMut(FileId)) -> bool {
-        let mut fresh = false;
         for known in &mut self.files {
             if core::mem::take(&mut known.dirty)
                 && let Some(id) = known.file
             {
                 file(id);
             }
-            fresh |= core::mem::take(&mut known.fresh);
         }
-        fresh
+        core::mem::take(&mut self.entries_dirty)
     }
 
     pub(crate) fn check_invariants(&self) {

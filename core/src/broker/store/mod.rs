@@ -110,7 +110,7 @@ pub struct Appended {
 /// Why a message was not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AppendError {
-    /// Recovery is still running, or the store is stopping.
+    /// Not now: recovery is still running, the store is stopping, or a new segment is not durable yet.
     NotReady,
     /// The disk is full, or the next segment could not be made.
     Disk(DiskError),
@@ -275,7 +275,7 @@ impl Store {
     ) -> Result<Appended, AppendError> {
         let bytes = draft.record_bytes() as u64;
         self.check_appendable(draft, bytes)?;
-        self.log.reserve(bytes, disk).map_err(AppendError::Disk)?;
+        self.log.reserve(bytes, disk)?;
         Ok(self.put(now, queue, draft))
     }
 
@@ -300,7 +300,7 @@ impl Store {
         if total + BLANK_BYTES as u64 > self.config.segment_bytes {
             return Err(AppendError::TooLarge);
         }
-        self.log.reserve(total, disk).map_err(AppendError::Disk)?;
+        self.log.reserve(total, disk)?;
         for draft in drafts {
             out.push(self.put(now, queue, draft));
         }
@@ -377,7 +377,7 @@ impl Store {
         if from != self.log.end() {
             return Err(AppendError::Disk(DiskError::OutOfRange));
         }
-        self.log.append_raw(bytes, disk).map_err(AppendError::Disk)?;
+        self.log.append_raw(bytes, disk)?;
         self.raw_carry.extend_from_slice(bytes);
         self.parse_raw();
         Ok(())
@@ -448,7 +448,7 @@ impl Store {
             env.out.push(Effect::Fail { reason: format!("{at}: write failed: {error}"), restart: true });
             return;
         }
-        self.log.prepare_next(env.disk);
+        self.log.prepare_next(&mut self.ids, env);
         self.dispatch();
         self.flush_if_due(now, env);
         self.spill_long_tails(env);
@@ -642,7 +642,7 @@ impl Store {
         }
         // What no replica confirmed is not dispatched, and is dispatched again at the next start.
         let complete = self.log.synced() == self.log.end() && self.checkpointing.is_none();
-        if !complete || self.dispatched != self.checkpoint.logics_physical && !self.queues.is_empty() {
+        if !complete || self.needs_checkpoint() {
             return;
         }
         if let Err(error) = env.disk.delete(ABORT_FILE) {

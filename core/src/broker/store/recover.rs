@@ -11,7 +11,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::checkpoint::Checkpoint;
@@ -88,8 +88,8 @@ impl Store {
                 disk.create(ABORT_FILE, 0, FileKind::Journal).map_err(|error| say(ABORT_FILE, error))?;
             disk.close(file);
         }
-        self.log.load(disk)?;
-        self.load_queues(disk)?;
+        self.log.load(self.complete_below(), disk)?;
+        self.load_queues(unclean, disk)?;
         let (begin, stage) = self.recovery_begin();
         self.last_store_timestamp = self.checkpoint.physic_timestamp;
         self.phase = Phase::Recovering(Recovery {
@@ -102,6 +102,14 @@ impl Store {
             buffer: Vec::new(),
         });
         Ok(())
+    }
+
+    /// Below this the files were durable. A checkpoint without an offset is RocketMQ's before 5.5, whose files are all of full
+    /// length; no checkpoint at all is a store that never came so far.
+    fn complete_below(&self) -> u64 {
+        let checkpoint = &self.checkpoint;
+        let from_times = checkpoint.logics_physical == 0 && checkpoint.logics_timestamp > 0;
+        if from_times { u64::MAX } else { checkpoint.logics_physical }
     }
 
     fn recovery_begin(&self) -> (u64, Stage) {
@@ -123,7 +131,7 @@ impl Store {
         (self.log.min(), Stage::Queues { at: 0 })
     }
 
-    fn load_queues<D: Disk>(&mut self, disk: &mut D) -> Result<(), String> {
+    fn load_queues<D: Disk>(&mut self, unclean: bool, disk: &mut D) -> Result<(), String> {
         for topic in disk.list(CONSUME_QUEUE_DIR).map_err(|error| format!("{CONSUME_QUEUE_DIR}: {error}"))? {
             let dir = format!("{CONSUME_QUEUE_DIR}/{}", topic.name);
             for queue in disk.list(&dir).map_err(|error| format!("{dir}: {error}"))? {
@@ -134,7 +142,7 @@ impl Store {
                     ));
                 };
                 let ix = self.queue(&topic.name, queue_id);
-                self.queues[ix.0 as usize].load(disk)?;
+                self.queues[ix.0 as usize].load(unclean, disk)?;
             }
         }
         Ok(())
@@ -184,7 +192,7 @@ impl Store {
                     self.finish(recovery, env).map_err(failed)?;
                     Ok(Progress::Waiting)
                 }
-                other => Ok(other),
+                more @ (Progress::More | Progress::Cold(_) | Progress::Waiting) => Ok(more),
             },
             Stage::Sync { waiting } => {
                 Ok(if waiting.is_empty() { Progress::Done } else { Progress::Waiting })
@@ -225,11 +233,13 @@ impl Store {
                 recovery.stage = Stage::Walk;
                 return Ok(Progress::More);
             };
-            match kept_entries(queue, recovery.begin, &mut recovery.blocks, disk)? {
+            match kept_entries(queue, recovery.begin, recovery.unclean, &mut recovery.blocks, disk)? {
                 Kept::Cold(extent) => return Ok(Progress::Cold(extent)),
                 Kept::Entries(count) => {
                     queue.set_spilled(count, recovery.unclean, disk)?;
-                    self.dirty.insert(QueueIx(*at as u32));
+                    if recovery.unclean {
+                        self.dirty.insert(QueueIx(*at as u32));
+                    }
                 }
             }
             recovery.blocks.clear();
@@ -314,7 +324,7 @@ impl Store {
         self.dispatched = recovery.position;
         self.dispatched_timestamp = self.last_store_timestamp;
         self.raw_parsed = recovery.position;
-        let mut waiting = self.log.sync_all(&mut self.ids, env);
+        let mut waiting = self.log.sync_all(recovery.begin, &mut self.ids, env);
         let id = self.ids.sync();
         env.out.push(Effect::Sync { id, target: SyncTarget::Dir(String::new()) });
         waiting.insert(id);
@@ -403,10 +413,12 @@ fn store_timestamp_at_head(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(*bytes.get(at..at + 8)?.first_chunk()?))
 }
 
-/// How many entries of a queue point below `begin`: those are complete on disk.
+/// One past the last entry of a queue that points below `begin`: up to there it is complete on disk. Files without any such
+/// entry say nothing after an unclean end, not even where the queue begins: the one before them may be lost.
 fn kept_entries<D: Disk>(
     queue: &mut ConsumeQueue,
     begin: u64,
+    unclean: bool,
     blocks: &mut BTreeMap<(FileId, u64), Vec<u8>>,
     disk: &mut D,
 ) -> Result<Kept, DiskError> {
@@ -419,7 +431,7 @@ fn kept_entries<D: Disk>(
             Kept::Cold(extent) => return Ok(Kept::Cold(extent)),
         }
     }
-    Ok(Kept::Entries(queue.min()))
+    Ok(Kept::Entries(if unclean { 0 } else { queue.min() }))
 }
 
 struct Scan<'a, D> {
@@ -519,5 +531,5 @@ impl Recovery {
 /// Names a place in the log for a message to people.
 pub(super) fn place(position: u64, segment_bytes: u64) -> String {
     let start = position - position % segment_bytes;
-    format!("{COMMIT_LOG_DIR}/{} at byte {}", file_name(start), (position - start).to_string())
+    format!("{COMMIT_LOG_DIR}/{} at byte {}", file_name(start), position - start)
 }

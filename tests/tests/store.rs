@@ -1,0 +1,391 @@
+//! The store against a small model: arbitrary appends, turns, syncs, crashes and reopenings over the disk with faults.
+//!
+//! The model is a list of messages per queue with how safe each was known to be. After a reopening the store must hold, in each
+//! queue, a prefix of what was appended that covers everything the flush mode promised; what it holds must read back byte for
+//! byte; and nothing that was visible may have changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gantry_core::broker::store::{
+    AppendError, FlushMode, QueueIx, ReadLimits, ReadOutcome, Store, StoreConfig,
+};
+use gantry_core::io::{Disk, Done, Effect, Env, FetchId, Now};
+use gantry_core::rng::Rng;
+use gantry_core::time::{Instant, WallMs};
+use gantry_core::wire::message::{Draft, Entry};
+use gantry_disk::MemoryDisk;
+use proptest::prelude::*;
+
+const QUEUES: i32 = 3;
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// Append messages of such body sizes to queues, in one turn.
+    Append(Vec<(i32, usize)>),
+    /// A turn without appends.
+    Turn,
+    /// Time passes.
+    Pass(u64),
+    /// Complete some of the pending syncs, in some order.
+    Complete(u64),
+    /// Process death.
+    Kill,
+    /// Process death at the n-th disk operation from now on.
+    KillAt(u64),
+    /// Power loss.
+    Power,
+    /// Clean stop and start.
+    Restart,
+    /// Read all queues.
+    Read,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => prop::collection::vec((0..QUEUES, 0..600usize), 1..8).prop_map(Op::Append),
+        2 => Just(Op::Turn),
+        2 => (1..3000u64).prop_map(Op::Pass),
+        4 => any::<u64>().prop_map(Op::Complete),
+        1 => Just(Op::Kill),
+        1 => (0..12u64).prop_map(Op::KillAt),
+        1 => Just(Op::Power),
+        1 => Just(Op::Restart),
+        1 => Just(Op::Read),
+    ]
+}
+
+struct World {
+    store: Store,
+    disk: MemoryDisk,
+    config: StoreConfig,
+    now: Now,
+    rng: Rng,
+    out: Vec<Effect<()>>,
+    /// Bodies per queue, in order.
+    sent: BTreeMap<i32, Vec<Message>>,
+    serial: u64,
+    failed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    body: Vec<u8>,
+    end: u64,
+    promised: bool,
+}
+
+fn config(flush: FlushMode) -> StoreConfig {
+    StoreConfig {
+        segment_bytes: 4096,
+        queue_file_entries: 10,
+        flush,
+        flush_interval: Duration::from_millis(500),
+        checkpoint_interval: Duration::from_millis(2000),
+        spill_entries: 4,
+        body_bytes_max: 2048,
+        recover_slice_bytes: 1000,
+    }
+}
+
+impl World {
+    fn new(flush: FlushMode, seed: u64, cold: u32) -> World {
+        let mut disk = MemoryDisk::new(Rng::from_seed(seed));
+        disk.set_cold_ratio(cold);
+        let config = config(flush);
+        let now = Now { mono: Instant::ZERO, wall: WallMs(1_700_000_000_000) };
+        let mut world = World {
+            store: Store::new(config.clone()),
+            disk,
+            config,
+            now,
+            rng: Rng::from_seed(seed ^ 1),
+            out: Vec::new(),
+            sent: BTreeMap::new(),
+            serial: 0,
+            failed: false,
+        };
+        world.open();
+        world
+    }
+
+    fn turn(&mut self, body: impl FnOnce(&mut Store, &mut MemoryDisk, Now)) {
+        let mut done = Vec::new();
+        self.disk.reap(&mut done);
+        let mut taken = Vec::new();
+        let mut env = Env { disk: &mut self.disk, out: &mut self.out, rng: &mut self.rng };
+        for done in done {
+            match done {
+                Done::Synced(id, result) => assert!(self.store.on_synced(self.now, id, result, &mut env)),
+                Done::Fetched(id, result) => {
+                    taken.push(id);
+                    // Fetches of this test's own reads are none of the store's.
+                    self.store.on_fetched(self.now, id, result, &mut env);
+                }
+            }
+        }
+        body(&mut self.store, env.disk, self.now);
+        self.store.settle(self.now, &mut env);
+        for id in taken {
+            self.disk.release(id);
+        }
+        if self.disk.is_dead() {
+            // The process is gone: nothing of this turn leaves it.
+            self.out.clear();
+            return;
+        }
+        self.failed |= self.out.iter().any(|effect| matches!(effect, Effect::Fail { .. }));
+        for effect in self.out.drain(..) {
+            match effect {
+                Effect::Sync { id, target } => self.disk.sync(id, target),
+                Effect::Replace { id, path, bytes } => self.disk.replace(id, &path, bytes),
+                Effect::Fetch { id, at } => self.disk.fetch(id, at),
+                Effect::Fail { reason, .. } => panic!("{reason}"),
+                Effect::Dial { .. } | Effect::Send { .. } | Effect::Close { .. } | Effect::Emit(()) => {
+                    unreachable!()
+                }
+            }
+        }
+        self.store.check_invariants();
+        self.promise();
+    }
+
+    /// What the flush mode promises from now on.
+    fn promise(&mut self) {
+        let visible = self.store.visible();
+        for message in self.sent.values_mut().flatten() {
+            message.promised |= message.end <= visible;
+        }
+    }
+
+    fn open(&mut self) {
+        self.store = Store::new(self.config.clone());
+        self.out.clear();
+        let mut env = Env { disk: &mut self.disk, out: &mut self.out, rng: &mut self.rng };
+        self.store.start(self.now, &mut env);
+        for _ in 0..100_000 {
+            if self.store.is_ready() {
+                return;
+            }
+            self.turn(|_, _, _| {});
+            if self.disk.is_dead() {
+                self.disk.revive();
+                return self.open();
+            }
+            self.disk.complete_all();
+        }
+        panic!("recovery does not end: {:?}", self.store.progress());
+    }
+
+    fn reopen(&mut self, power: bool) {
+        self.open();
+        self.disk.kill_at_operation(0);
+        self.check(power);
+    }
+
+    fn append(&mut self, messages: &[(i32, usize)]) {
+        let mut appended = Vec::new();
+        let serial = &mut self.serial;
+        let mut made = Vec::new();
+        for (queue_id, bytes) in messages {
+            *serial += 1;
+            let mut body = serial.to_be_bytes().to_vec();
+            body.resize(8 + bytes, *serial as u8);
+            made.push((*queue_id, body));
+        }
+        self.turn(|store, disk, now| {
+            for (queue_id, body) in made {
+                let queue = store.queue("T", queue_id);
+                let host = "127.0.0.1:1".parse().expect("address");
+                let draft = Draft {
+                    topic: "T",
+                    queue_id,
+                    flag: 0,
+                    sys_flag: 0,
+                    born_timestamp: 1,
+                    born_host: host,
+                    store_host: host,
+                    reconsume_times: 0,
+                    prepared_transaction_offset: 0,
+                    body: &body,
+                    properties: b"TAGS\x01a\x02KEYS\x01k\x02",
+                };
+                match store.append(now, queue, &draft, disk) {
+                    Ok(at) => appended.push((queue_id, body, at)),
+                    // A new segment whose entry is not durable yet: the sender tries again later.
+                    Err(AppendError::NotReady) => {}
+                    Err(error) => assert!(disk.is_dead(), "{error:?}"),
+                }
+            }
+        });
+        for (queue_id, body, at) in appended {
+            let queue = self.sent.entry(queue_id).or_default();
+            assert_eq!(at.queue_offset, queue.len() as i64, "queue offsets follow on");
+            queue.push(Message { body, end: at.end, promised: false });
+        }
+        if !self.disk.is_dead() {
+            self.promise();
+        }
+    }
+
+    /// Reads everything visible of a queue.
+    fn read(&mut self, queue: QueueIx) -> Vec<Vec<u8>> {
+        let mut bodies = Vec::new();
+        let mut from = self.store.min_offset(queue);
+        let mut fetch = 3 << 56;
+        loop {
+            let mut out = Vec::new();
+            let limits = ReadLimits { messages_max: 5, bytes_max: 1500 };
+            let outcome = self.store.read_messages(queue, from, limits, |_| true, &mut self.disk, &mut out);
+            match outcome.expect("the disk is well") {
+                ReadOutcome::Found { next, messages } => {
+                    let mut rest = &out[..];
+                    for at in from..next {
+                        let Ok(Entry::Message(record)) = Entry::decode(rest) else {
+                            panic!("not a record at {at}")
+                        };
+                        assert_eq!(
+                            (record.queue_offset, record.verify(record.physical_offset)),
+                            (at, Ok(()))
+                        );
+                        bodies.push(record.body.to_vec());
+                        rest = &rest[record.size as usize..];
+                    }
+                    assert!(rest.is_empty() && i64::from(messages) == next - from);
+                    from = next;
+                }
+                ReadOutcome::Empty => return bodies,
+                ReadOutcome::Cold(extent) => {
+                    assert!(out.is_empty());
+                    fetch += 1;
+                    self.disk.fetch(FetchId(fetch), extent);
+                    self.disk.complete_all();
+                    // As in production: the bytes are pinned while the read is tried again; syncs that completed wait.
+                    self.turn(|_, _, _| {});
+                }
+                other @ (ReadOutcome::NoMatch { .. } | ReadOutcome::Beyond | ReadOutcome::TooSmall) => {
+                    panic!("{other:?} at {from}")
+                }
+            }
+        }
+    }
+
+    /// Compares the store with the model, and lets the model forget what was lost with reason.
+    fn check(&mut self, power: bool) {
+        for queue_id in 0..QUEUES {
+            let queue = self.store.queue("T", queue_id);
+            let held = self.read(queue);
+            let mut known = self.sent.remove(&queue_id).unwrap_or_default();
+            let must = match (power, self.config.flush) {
+                (true, FlushMode::Async) => 0,
+                (true, FlushMode::Sync) | (false, _) => {
+                    known.iter().take_while(|message| message.promised).count()
+                }
+            };
+            assert!(
+                held.len() >= must,
+                "queue {queue_id}: {} of {must} promised messages are there",
+                held.len()
+            );
+            assert!(held.len() <= known.len(), "queue {queue_id}: more messages than were sent");
+            for (at, body) in held.iter().enumerate() {
+                assert!(
+                    *body == known[at].body,
+                    "queue {queue_id} offset {at}: {:?} is not {:?}",
+                    &body[..8],
+                    &known[at].body[..8]
+                );
+            }
+            known.truncate(held.len());
+            self.sent.insert(queue_id, known);
+        }
+        self.promise();
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Append(messages) => self.append(messages),
+            Op::Turn => self.turn(|_, _, _| {}),
+            Op::Pass(ms) => {
+                self.now.mono = self.now.mono + Duration::from_millis(*ms);
+                self.now.wall = WallMs(self.now.wall.0 + *ms as i64);
+            }
+            Op::Complete(mask) => {
+                let tickets: Vec<_> = self.disk.pending().map(|pending| pending.ticket).collect();
+                let order: Vec<_> = if mask % 2 == 0 { tickets.into_iter().rev().collect() } else { tickets };
+                for (at, ticket) in order.into_iter().enumerate() {
+                    if mask >> (at % 60 + 1) & 1 == 1 {
+                        self.disk.complete(ticket, Ok(()));
+                    }
+                }
+                self.turn(|_, _, _| {});
+            }
+            Op::Kill => {
+                self.disk.kill();
+                self.disk.revive();
+                self.reopen(false);
+            }
+            Op::KillAt(n) => self.disk.kill_at_operation(*n),
+            Op::Power => {
+                let mut rng = self.rng.fork(&format!("power {}", self.serial));
+                self.disk.power_loss(&mut rng);
+                self.reopen(true);
+            }
+            Op::Restart => {
+                let mut env = Env { disk: &mut self.disk, out: &mut self.out, rng: &mut self.rng };
+                self.store.stop(self.now, &mut env);
+                for _ in 0..1000 {
+                    if self.store.is_stopped() || self.disk.is_dead() {
+                        break;
+                    }
+                    self.turn(|_, _, _| {});
+                    self.disk.complete_all();
+                }
+                assert!(self.store.is_stopped() || self.disk.is_dead(), "a stop ends");
+                if !self.disk.is_dead() {
+                    assert_eq!(self.disk.peek("abort"), None, "a clean stop leaves no abort file");
+                }
+                self.disk.revive();
+                self.reopen(false);
+            }
+            Op::Read => {
+                self.disk.kill_at_operation(0);
+                for queue_id in 0..QUEUES {
+                    let queue = self.store.queue("T", queue_id);
+                    let (held, known) = (self.read(queue), self.sent.entry(queue_id).or_default().clone());
+                    for (at, body) in held.iter().enumerate() {
+                        assert!(
+                            *body == known[at].body,
+                            "queue {queue_id} offset {at}: {:?} is not {:?}",
+                            &body[..8],
+                            &known[at].body[..8]
+                        );
+                    }
+                }
+            }
+        }
+        if self.disk.is_dead() {
+            self.disk.revive();
+            self.reopen(false);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_keeps_its_promises(
+        sync in any::<bool>(),
+        seed in any::<u64>(),
+        cold in prop_oneof![3 => Just(0u32), 1 => Just(300)],
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        let flush = if sync { FlushMode::Sync } else { FlushMode::Async };
+        let mut world = World::new(flush, seed, cold);
+        for op in &ops {
+            world.apply(op);
+        }
+        world.apply(&Op::Kill);
+    }
+}
