@@ -12,6 +12,7 @@
 //! | [`world`] | hosts, network, deaths |
 //! | [`fault`] | what goes wrong: a list drawn before the run |
 //! | [`history`] | what workloads report |
+//! | [`workload`] | clients: raw protocol drivers |
 
 pub mod clock;
 pub mod digest;
@@ -20,4 +21,5 @@ pub mod fault;
 pub mod history;
 pub mod log;
 pub mod process;
+pub mod workload;
 pub mod world;

@@ -55,6 +55,8 @@ pub struct Life {
     pub options: ProbeOptions,
     /// 1 for the first.
     pub number: u32,
+    /// When it begins, in the world's time.
+    pub at: Instant,
 }
 
 impl Life {

@@ -45,7 +45,8 @@ impl<O: Observer> World<O> {
         };
         let rng = host.machine_rng.fork(&format!("life {}", host.life));
         let number = host.life;
-        host.process = Some((host.plan.spawn)(Life { now, disk, rng, options, number }));
+        let at = self.engine.now();
+        host.process = Some((host.plan.spawn)(Life { now, disk, rng, options, number, at }));
         self.digest.word(0x10 + id.0 as u64);
         self.trace_with(id, |out| out.push_str(&format!("starts (life {number})")));
         self.tell(id, Fact::Started { life: number });

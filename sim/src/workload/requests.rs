@@ -1,0 +1,238 @@
+//! The requests that the drivers send, field by field as RocketMQ's header classes name them.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use gantry_core::wire::{Command, Ext};
+
+/// Request codes.
+pub mod code {
+    /// SEND_MESSAGE_V2.
+    pub const SEND_MESSAGE_V2: i32 = 310;
+    /// SEND_BATCH_MESSAGE.
+    pub const SEND_BATCH_MESSAGE: i32 = 320;
+    /// PULL_MESSAGE.
+    pub const PULL_MESSAGE: i32 = 11;
+    /// QUERY_CONSUMER_OFFSET.
+    pub const QUERY_CONSUMER_OFFSET: i32 = 14;
+    /// UPDATE_CONSUMER_OFFSET.
+    pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
+    /// HEART_BEAT.
+    pub const HEART_BEAT: i32 = 34;
+    /// GET_CONSUMER_LIST_BY_GROUP.
+    pub const GET_CONSUMER_LIST_BY_GROUP: i32 = 38;
+    /// NOTIFY_CONSUMER_IDS_CHANGED.
+    pub const NOTIFY_CONSUMER_IDS_CHANGED: i32 = 40;
+    /// REGISTER_BROKER.
+    pub const REGISTER_BROKER: i32 = 103;
+    /// UNREGISTER_BROKER.
+    pub const UNREGISTER_BROKER: i32 = 104;
+    /// GET_ROUTEINFO_BY_TOPIC.
+    pub const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
+    /// QUERY_DATA_VERSION, which also counts as a sign of life.
+    pub const QUERY_DATA_VERSION: i32 = 322;
+    /// BROKER_HEARTBEAT.
+    pub const BROKER_HEARTBEAT: i32 = 904;
+}
+
+/// Response codes.
+pub mod reply {
+    /// SUCCESS.
+    pub const SUCCESS: i32 = 0;
+    /// SYSTEM_ERROR.
+    pub const SYSTEM_ERROR: i32 = 1;
+    /// SYSTEM_BUSY.
+    pub const SYSTEM_BUSY: i32 = 2;
+    /// FLUSH_DISK_TIMEOUT.
+    pub const FLUSH_DISK_TIMEOUT: i32 = 10;
+    /// SLAVE_NOT_AVAILABLE.
+    pub const SLAVE_NOT_AVAILABLE: i32 = 11;
+    /// FLUSH_SLAVE_TIMEOUT.
+    pub const FLUSH_SLAVE_TIMEOUT: i32 = 12;
+    /// MESSAGE_ILLEGAL.
+    pub const MESSAGE_ILLEGAL: i32 = 13;
+    /// SERVICE_NOT_AVAILABLE.
+    pub const SERVICE_NOT_AVAILABLE: i32 = 14;
+    /// NO_PERMISSION.
+    pub const NO_PERMISSION: i32 = 16;
+    /// TOPIC_NOT_EXIST.
+    pub const TOPIC_NOT_EXIST: i32 = 17;
+    /// PULL_NOT_FOUND.
+    pub const PULL_NOT_FOUND: i32 = 19;
+    /// PULL_RETRY_IMMEDIATELY.
+    pub const PULL_RETRY_IMMEDIATELY: i32 = 20;
+    /// PULL_OFFSET_MOVED.
+    pub const PULL_OFFSET_MOVED: i32 = 21;
+    /// QUERY_NOT_FOUND.
+    pub const QUERY_NOT_FOUND: i32 = 22;
+    /// INVALID_PARAMETER.
+    pub const INVALID_PARAMETER: i32 = 29;
+}
+
+/// The topic whose queues a new topic copies.
+pub const AUTO_CREATE_TOPIC: &str = "TBW102";
+
+type Field = (Cow<'static, str>, Cow<'static, str>);
+
+fn field(name: &'static str, value: impl Into<Cow<'static, str>>) -> Field {
+    (Cow::Borrowed(name), value.into())
+}
+
+fn number(name: &'static str, value: i64) -> Field {
+    field(name, value.to_string())
+}
+
+/// Asks a name server for a topic's route.
+pub fn route(topic: &str) -> Command {
+    Command::request(code::GET_ROUTEINFO_BY_TOPIC, Ext::Fields(vec![field("topic", topic.to_owned())]))
+}
+
+/// A message to be sent.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its body.
+    pub body: Vec<u8>,
+    /// Its property string.
+    pub properties: String,
+}
+
+/// Sends one message (310), or several as a batch (320).
+pub fn send(group: &str, topic: &str, queue: i32, born_ms: i64, messages: &[Outgoing]) -> Command {
+    let batch = messages.len() != 1;
+    let mut fields = vec![
+        field("a", group.to_owned()),
+        field("b", topic.to_owned()),
+        field("c", AUTO_CREATE_TOPIC),
+        number("d", 4),
+        number("e", queue.into()),
+        number("f", 0),
+        number("g", born_ms),
+        number("h", 0),
+        number("j", 0),
+        field("k", "false"),
+        field("m", if batch { "true" } else { "false" }),
+    ];
+    let body = if let [message] = messages {
+        fields.push(field("i", message.properties.clone()));
+        Bytes::copy_from_slice(&message.body)
+    } else {
+        batch_body(messages)
+    };
+    let code = if batch { code::SEND_BATCH_MESSAGE } else { code::SEND_MESSAGE_V2 };
+    Command::request(code, Ext::Fields(fields)).with_body(body)
+}
+
+fn batch_body(messages: &[Outgoing]) -> Bytes {
+    let mut out = BytesMut::new();
+    for message in messages {
+        let size = 4 + 4 + 4 + 4 + 4 + message.body.len() + 2 + message.properties.len();
+        out.put_u32(size as u32);
+        out.put_u32(0);
+        out.put_u32(0);
+        out.put_u32(0);
+        out.put_u32(message.body.len() as u32);
+        out.put_slice(&message.body);
+        out.put_u16(message.properties.len() as u16);
+        out.put_slice(message.properties.as_bytes());
+    }
+    out.freeze()
+}
+
+/// Where and how to pull.
+#[derive(Debug)]
+pub struct Pull<'a> {
+    /// Consumer group.
+    pub group: &'a str,
+    /// Topic.
+    pub topic: &'a str,
+    /// Queue id.
+    pub queue: i32,
+    /// First offset wanted.
+    pub offset: i64,
+    /// Messages at most.
+    pub messages_max: i64,
+    /// An offset to commit on the way.
+    pub commit: Option<i64>,
+    /// How long the broker may hold the request, in ms.
+    pub suspend_ms: i64,
+}
+
+/// Pulls, or waits for messages.
+pub fn pull(pull: &Pull<'_>) -> Command {
+    const COMMIT: i64 = 1;
+    const SUSPEND: i64 = 2;
+    const SUBSCRIPTION: i64 = 4;
+    let flag = SUSPEND | SUBSCRIPTION | if pull.commit.is_some() { COMMIT } else { 0 };
+    let fields = vec![
+        field("consumerGroup", pull.group.to_owned()),
+        field("topic", pull.topic.to_owned()),
+        number("queueId", pull.queue.into()),
+        number("queueOffset", pull.offset),
+        number("maxMsgNums", pull.messages_max),
+        number("sysFlag", flag),
+        number("commitOffset", pull.commit.unwrap_or(0)),
+        number("suspendTimeoutMillis", pull.suspend_ms),
+        field("subscription", "*"),
+        number("subVersion", 1),
+        field("expressionType", "TAG"),
+    ];
+    Command::request(code::PULL_MESSAGE, Ext::Fields(fields))
+}
+
+/// Asks for a group's committed offset.
+pub fn query_offset(group: &str, topic: &str, queue: i32) -> Command {
+    let fields = vec![
+        field("consumerGroup", group.to_owned()),
+        field("topic", topic.to_owned()),
+        number("queueId", queue.into()),
+        field("setZeroIfNotFound", "false"),
+    ];
+    Command::request(code::QUERY_CONSUMER_OFFSET, Ext::Fields(fields))
+}
+
+/// Commits a group's offset.
+pub fn update_offset(group: &str, topic: &str, queue: i32, offset: i64) -> Command {
+    let fields = vec![
+        field("consumerGroup", group.to_owned()),
+        field("topic", topic.to_owned()),
+        number("queueId", queue.into()),
+        number("commitOffset", offset),
+    ];
+    Command::request(code::UPDATE_CONSUMER_OFFSET, Ext::Fields(fields))
+}
+
+/// Asks who consumes in a group.
+pub fn consumer_list(group: &str) -> Command {
+    let fields = vec![field("consumerGroup", group.to_owned())];
+    Command::request(code::GET_CONSUMER_LIST_BY_GROUP, Ext::Fields(fields))
+}
+
+/// A producer's heartbeat.
+pub fn producer_heartbeat(client_id: &str, group: &str) -> Command {
+    let body = format!(
+        r#"{{"clientID":"{client_id}","consumerDataSet":[],"heartbeatFingerprint":0,"producerDataSet":[{{"groupName":"{group}"}}],"withoutSub":false}}"#
+    );
+    Command::request(code::HEART_BEAT, Ext::None).with_body(body)
+}
+
+/// A consumer's heartbeat.
+pub fn consumer_heartbeat(client_id: &str, group: &str, topics: &[String]) -> Command {
+    let subscriptions: Vec<String> = topics
+        .iter()
+        .map(|topic| {
+            format!(
+                r#"{{"classFilterMode":false,"codeSet":[],"expressionType":"TAG","subString":"*","subVersion":1,"tagsSet":[],"topic":"{topic}"}}"#
+            )
+        })
+        .collect();
+    let body = format!(
+        r#"{{"clientID":"{client_id}","consumerDataSet":[{{"consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","consumeType":"CONSUME_PASSIVELY","groupName":"{group}","messageModel":"CLUSTERING","subscriptionDataSet":[{}],"unitMode":false}}],"heartbeatFingerprint":0,"producerDataSet":[],"withoutSub":false}}"#,
+        subscriptions.join(",")
+    );
+    Command::request(code::HEART_BEAT, Ext::None).with_body(body)
+}
+
+/// A number in a reply's header.
+pub fn reply_number(reply: &Command, name: &str) -> Option<i64> {
+    reply.ext.get(name)?.parse().ok()
+}
