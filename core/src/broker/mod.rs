@@ -1,3 +1,4 @@
 //! The broker: stores, delivers and replicates messages.
 
+pub mod ha;
 pub mod store;

@@ -28,7 +28,7 @@ use hashbrown::HashMap;
 use crate::io::{Disk, DiskError, Effect, Env, FetchId, Now, SyncId, SyncTarget};
 use crate::time::Instant;
 use crate::wire::message::{
-    BLANK_BYTES, Draft, Entry, Place, Record, java_hash_bytes, peek, property, sys_flag,
+    BLANK_BYTES, Draft, Entry, Place, Record, RecordError, java_hash_bytes, peek, property, sys_flag,
 };
 use checkpoint::{Checkpoint, CheckpointJob};
 use commit_log::CommitLog;
@@ -116,6 +116,8 @@ pub enum AppendError {
     Disk(DiskError),
     /// Larger than a record may be.
     TooLarge,
+    /// Bytes of another log that are not the records that belong there.
+    NotARecord,
 }
 
 /// A record in the log whose queue does not show it yet.
@@ -377,28 +379,44 @@ impl Store {
         if from != self.log.end() {
             return Err(AppendError::Disk(DiskError::OutOfRange));
         }
-        self.log.append_raw(bytes, disk)?;
+        let (known, carried) = (self.undispatched.len(), self.raw_carry.len());
+        let parsed = self.raw_parsed;
         self.raw_carry.extend_from_slice(bytes);
-        self.parse_raw();
-        Ok(())
+        let taken = self.parse_raw().and_then(|taken| self.log.append_raw(bytes, disk).map(|()| taken));
+        match taken {
+            Ok(taken) => {
+                self.raw_carry.drain(..taken);
+                Ok(())
+            }
+            Err(error) => {
+                self.undispatched.truncate(known);
+                self.raw_carry.truncate(carried);
+                self.raw_parsed = parsed;
+                Err(error)
+            }
+        }
     }
 
-    /// Takes the whole records from the head of the carried bytes.
-    fn parse_raw(&mut self) {
+    /// Takes the whole records from the head of the carried bytes, and says how many bytes they are.
+    fn parse_raw(&mut self) -> Result<usize, AppendError> {
         let carry = core::mem::take(&mut self.raw_carry);
         let mut at = 0;
-        while let Some((size, _)) = peek(&carry[at..]) {
+        let result = loop {
+            if peek(&carry[at..]).is_none() {
+                break Ok(at);
+            }
             let here = self.raw_parsed;
             let room = self.config.segment_bytes - here % self.config.segment_bytes;
             match Entry::decode(&carry[at..]) {
+                Ok(Entry::Blank(size)) if u64::from(size) != room => break Err(AppendError::NotARecord),
                 // A filler counts as the rest of its segment, of which only the head need have arrived.
-                Ok(Entry::Blank(_)) if ((carry.len() - at) as u64) < room => break,
+                Ok(Entry::Blank(_)) if ((carry.len() - at) as u64) < room => break Ok(at),
                 Ok(Entry::Blank(_)) => {
                     at += room as usize;
                     self.raw_parsed += room;
                 }
-                Ok(Entry::Message(record)) => {
-                    let end = here + u64::from(size);
+                Ok(Entry::Message(record)) if record.verify(here as i64).is_ok() => {
+                    let end = here + u64::from(record.size);
                     let queued = self.queued_of(&record, here);
                     self.last_store_timestamp = self.last_store_timestamp.max(record.store_timestamp);
                     self.undispatched.push_back(Undispatched {
@@ -406,14 +424,15 @@ impl Store {
                         store_timestamp: record.store_timestamp,
                         queued,
                     });
-                    at += size as usize;
+                    at += record.size as usize;
                     self.raw_parsed = end;
                 }
-                Err(_) => break,
+                Err(RecordError::Short) if ((carry.len() - at) as u64) < room => break Ok(at),
+                Ok(Entry::Message(_)) | Err(_) => break Err(AppendError::NotARecord),
             }
-        }
+        };
         self.raw_carry = carry;
-        self.raw_carry.drain(..at);
+        result
     }
 
     fn queued_of(&mut self, record: &Record<'_>, physical: u64) -> Option<(QueueIx, u64, CqEntry)> {

@@ -1,0 +1,47 @@
+//! Replication: RocketMQ's classic protocol, the master pushing raw commit-log bytes, the slave reporting how far it has got.
+//!
+//! The slave's first report is where it wants to begin; every later one acknowledges. The broker hands over what happens on
+//! connections of [`crate::io::Protocol::HaMaster`] and [`crate::io::Protocol::HaSlave`], and calls `settle` after the store's.
+//!
+//! Absent on purpose: any change of role, and any truncation of a replica's own data.
+
+mod primary;
+mod replica;
+
+use core::time::Duration;
+
+pub use primary::Primary;
+pub use replica::Replica;
+
+/// Limits of replication.
+#[derive(Clone, Debug)]
+pub struct HaConfig {
+    /// `haTransferBatchSize`: bytes of a block.
+    pub block_bytes_max: u64,
+    /// `haSendHeartbeatInterval`: silence after which a report or an empty block is sent.
+    pub heartbeat_interval: Duration,
+    /// `haHousekeepingInterval`: silence after which a connection is given up.
+    pub housekeeping_interval: Duration,
+    /// How long a slave waits before it dials again.
+    pub reconnect_interval: Duration,
+    /// `haMaxGapNotInSync` (`haSlaveFallbehindMax` in 4.9): bytes by which a slave may be behind and still count.
+    pub gap_bytes_max: u64,
+    /// How many slaves must hold a message before it counts as replicated.
+    pub replicas_min: usize,
+}
+
+impl Default for HaConfig {
+    fn default() -> HaConfig {
+        HaConfig {
+            block_bytes_max: 32 * 1024,
+            heartbeat_interval: Duration::from_secs(5),
+            housekeeping_interval: Duration::from_secs(20),
+            reconnect_interval: Duration::from_secs(5),
+            gap_bytes_max: 256 << 20,
+            replicas_min: 1,
+        }
+    }
+}
+
+/// The top byte of this module's fetch ids.
+const ID_SPACE: u64 = 3 << 56;

@@ -1,0 +1,244 @@
+//! The master's side of replication: one stream per slave, each stopped by its connection's credit.
+//!
+//! A slave is sent what is as durable here as the flush mode makes it: with synchronous flush nothing reaches it that power
+//! loss could take back, so a master never comes back shorter than its slave.
+//!
+//! A fresh slave (its first report is 0) begins at the log's minimum. One that asks for bytes this log does not have, before
+//! its minimum or behind its end, is refused: it holds another log.
+//!
+//! Invariants: `acked <= next <= end` for each slave; at most one fetch a slave is under way.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::{HaConfig, ID_SPACE};
+use crate::broker::store::{FlushMode, Store};
+use crate::io::{CREDIT_BYTES, ConnId, Disk, DiskError, Effect, Env, FetchId, Now};
+use crate::time::Instant;
+use crate::wire::Packet;
+
+#[derive(Debug)]
+struct Slave {
+    /// Where its log ends, as it said last; none before its first report.
+    acked: Option<u64>,
+    /// First byte not sent yet.
+    next: u64,
+    /// Bytes sent since the connection last ran dry.
+    unpaid: u64,
+    fetching: Option<FetchId>,
+    sent_at: Instant,
+    heard_at: Instant,
+}
+
+/// The streams to all slaves.
+#[derive(Debug)]
+pub struct Primary {
+    config: HaConfig,
+    flush: FlushMode,
+    slaves: BTreeMap<ConnId, Slave>,
+    fetches: u64,
+}
+
+impl Primary {
+    /// A master without slaves.
+    pub fn new(config: HaConfig, flush: FlushMode) -> Primary {
+        Primary { config, flush, slaves: BTreeMap::new(), fetches: 0 }
+    }
+
+    /// A slave connected.
+    pub fn on_opened(&mut self, now: Now, conn: ConnId) {
+        let slave =
+            Slave { acked: None, next: 0, unpaid: 0, fetching: None, sent_at: now.mono, heard_at: now.mono };
+        self.slaves.insert(conn, slave);
+    }
+
+    /// A slave says where its log ends.
+    pub fn on_report<D: Disk, E>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        offset: u64,
+        store: &Store,
+        env: &mut Env<'_, D, E>,
+    ) {
+        let sendable = self.sendable(store);
+        let Some(slave) = self.slaves.get_mut(&conn) else { return };
+        slave.heard_at = now.mono;
+        if slave.acked.is_some() {
+            // More than was sent is no acknowledgement of ours.
+            if offset <= slave.next {
+                slave.acked = slave.acked.max(Some(offset));
+            } else {
+                tracing::warn!(
+                    ?conn,
+                    offset,
+                    sent = slave.next,
+                    "a slave acknowledges more than it was sent; closing"
+                );
+                self.refuse(conn, env);
+            }
+            return;
+        }
+        let begin = if offset == 0 { store.log_min() } else { offset };
+        if begin < store.log_min() || begin > sendable {
+            tracing::warn!(
+                ?conn,
+                offset,
+                log_min = store.log_min(),
+                log_end = sendable,
+                "a slave's log does not continue in this one; it holds another history and is refused"
+            );
+            self.refuse(conn, env);
+            return;
+        }
+        slave.next = begin;
+        slave.acked = Some(offset);
+        tracing::info!(?conn, from = begin, "slave joined");
+    }
+
+    fn refuse<D: Disk, E>(&mut self, conn: ConnId, env: &mut Env<'_, D, E>) {
+        self.slaves.remove(&conn);
+        env.out.push(Effect::Close { conn });
+    }
+
+    /// A slave's connection ran dry.
+    pub fn on_drained(&mut self, conn: ConnId) {
+        if let Some(slave) = self.slaves.get_mut(&conn) {
+            slave.unpaid = 0;
+        }
+    }
+
+    /// A slave's connection ended.
+    pub fn on_closed(&mut self, conn: ConnId) {
+        self.slaves.remove(&conn);
+    }
+
+    /// A fetch completed; false when it is somebody else's. The stream goes on in `settle`.
+    pub fn on_fetched(&mut self, id: FetchId, result: Result<(), DiskError>) -> bool {
+        if id.0 & (0xFF << 56) != ID_SPACE {
+            return false;
+        }
+        for (conn, slave) in &mut self.slaves {
+            if slave.fetching == Some(id) {
+                slave.fetching = None;
+                if let Err(error) = result {
+                    tracing::warn!(?conn, %error, at = slave.next, "commit log not read for a slave");
+                }
+            }
+        }
+        true
+    }
+
+    /// Where the log ends for slaves.
+    fn sendable(&self, store: &Store) -> u64 {
+        match self.flush {
+            FlushMode::Async => store.written(),
+            FlushMode::Sync => store.synced(),
+        }
+    }
+
+    /// Whether enough slaves count for synchronous replication right now.
+    pub fn is_available(&self, store: &Store) -> bool {
+        self.counting(store).count() >= self.config.replicas_min
+    }
+
+    /// End of what enough slaves hold; none when not enough of them count.
+    pub fn replicated(&self, store: &Store) -> Option<u64> {
+        let mut acked: Vec<u64> = self.counting(store).collect();
+        acked.sort_unstable_by(|a, b| b.cmp(a));
+        acked.get(self.config.replicas_min.saturating_sub(1)).copied()
+    }
+
+    /// Acknowledged offsets of the slaves that are not too far behind.
+    fn counting<'a>(&'a self, store: &Store) -> impl Iterator<Item = u64> + use<'a> {
+        let (end, gap) = (store.written(), self.config.gap_bytes_max);
+        self.slaves
+            .values()
+            .filter_map(|slave| slave.acked)
+            .filter(move |acked| end.saturating_sub(*acked) < gap)
+    }
+
+    /// Sends each slave what it may have, and gives up those that fell silent. Call after the store's `settle`.
+    pub fn settle<D: Disk, E>(&mut self, now: Now, store: &Store, env: &mut Env<'_, D, E>) {
+        let end = self.sendable(store);
+        let mut silent = Vec::new();
+        for (conn, slave) in &mut self.slaves {
+            if now.mono >= slave.heard_at + self.config.housekeeping_interval {
+                silent.push(*conn);
+            } else if slave.acked.is_some() && slave.fetching.is_none() {
+                stream(&self.config, &mut self.fetches, now, *conn, slave, end, store, env);
+            }
+        }
+        for conn in silent {
+            tracing::info!(?conn, "slave silent; connection given up");
+            self.refuse(conn, env);
+        }
+    }
+
+    /// When to be woken.
+    pub fn deadline(&self) -> Option<(Instant, &'static str)> {
+        self.slaves
+            .values()
+            .flat_map(|slave| {
+                let heartbeat =
+                    slave.acked.map(|_| (slave.sent_at + self.config.heartbeat_interval, "HA heartbeat"));
+                [heartbeat, Some((slave.heard_at + self.config.housekeeping_interval, "HA housekeeping"))]
+            })
+            .flatten()
+            .min()
+    }
+
+    /// Asserts what must always hold.
+    pub fn check_invariants(&self) {
+        for slave in self.slaves.values() {
+            assert!(
+                slave.acked.is_none_or(|acked| acked <= slave.next),
+                "nobody acknowledges what was not sent"
+            );
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one borrow of Primary")]
+fn stream<D: Disk, E>(
+    config: &HaConfig,
+    fetches: &mut u64,
+    now: Now,
+    conn: ConnId,
+    slave: &mut Slave,
+    end: u64,
+    store: &Store,
+    env: &mut Env<'_, D, E>,
+) {
+    while slave.next < end && slave.unpaid < CREDIT_BYTES {
+        let mut body = Vec::new();
+        let len = config.block_bytes_max.min(end - slave.next);
+        match store.read_log(slave.next, len, env.disk, &mut body) {
+            Ok(Ok(())) => send(now, conn, slave, body, env),
+            Ok(Err(cold)) => {
+                *fetches += 1;
+                let id = FetchId(ID_SPACE | *fetches);
+                slave.fetching = Some(id);
+                env.out.push(Effect::Fetch { id, at: cold });
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(?conn, %error, at = slave.next, "commit log not read for a slave; closing");
+                env.out.push(Effect::Close { conn });
+                return;
+            }
+        }
+    }
+    if now.mono >= slave.sent_at + config.heartbeat_interval && slave.unpaid < CREDIT_BYTES {
+        send(now, conn, slave, Vec::new(), env);
+    }
+}
+
+fn send<D: Disk, E>(now: Now, conn: ConnId, slave: &mut Slave, body: Vec<u8>, env: &mut Env<'_, D, E>) {
+    let offset = slave.next;
+    slave.next += body.len() as u64;
+    slave.sent_at = now.mono;
+    let packet = Packet::HaBlock { offset, body: body.into() };
+    slave.unpaid += packet.cost();
+    env.out.push(Effect::Send { conn, packet });
+}
