@@ -21,6 +21,8 @@ pub(crate) const DEPTH_MAX: usize = 32;
 /// What is wrong with a text.
 pub(crate) type Malformed = &'static str;
 
+const ENDLESS: Malformed = "a string does not end";
+
 /// A position in a JSON text.
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
@@ -40,6 +42,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte, not taken.
+    #[inline]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
@@ -52,6 +55,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes `byte` if it is next, white space apart.
+    #[inline]
     pub(crate) fn take(&mut self, byte: u8) -> bool {
         // The compact form, which every client writes, has no white space: look before passing any.
         if self.peek() == Some(byte) {
@@ -64,6 +68,7 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    #[inline]
     pub(crate) fn expect(&mut self, byte: u8, what: Malformed) -> Result<(), Malformed> {
         if self.take(byte) { Ok(()) } else { Err(what) }
     }
@@ -75,19 +80,18 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string literal, its escapes checked.
+    #[inline]
     pub(crate) fn string(&mut self) -> Result<Literal, Malformed> {
         self.expect(b'"', "a string must stand here")?;
         let start = self.at;
-        let mut escaped = false;
-        loop {
-            let hit = find_quote_or_escape(self.text, self.at).ok_or("a string does not end")?;
-            if self.text.get(hit) == Some(&b'"') {
-                self.at = hit + 1;
-                return Ok(Literal { range: start..hit, escaped });
-            }
-            escaped = true;
-            self.at = hit + 1 + escape_len(self.text.get(hit + 1..).unwrap_or_default())?;
+        let hit = find_quote_or_escape(self.text, start).ok_or(ENDLESS)?;
+        if self.text.get(hit) == Some(&b'"') {
+            self.at = hit + 1;
+            return Ok(Literal { range: start..hit, escaped: false });
         }
+        let end = escaped_string_end(self.text, hit)?;
+        self.at = end + 1;
+        Ok(Literal { range: start..end, escaped: true })
     }
 
     /// Passes a value of any kind; `depth` more levels of nesting are allowed.
@@ -109,6 +113,10 @@ impl<'a> Scanner<'a> {
     fn skip_object(&mut self, depth: usize) -> Result<(), Malformed> {
         let depth = depth.checked_sub(1).ok_or("nested too deeply")?;
         self.at += 1;
+        if let Some(end) = flat_object_end(self.text, self.at) {
+            self.at = end;
+            return Ok(());
+        }
         if self.take(b'}') {
             return Ok(());
         }
@@ -201,17 +209,45 @@ const fn zero_byte(word: u64) -> u64 {
 
 /// The first `"` or `\` at or after `at`. Eight bytes a step: most strings of a header are shorter than what a call to a
 /// vectorised search costs.
+#[inline]
 fn find_quote_or_escape(text: &[u8], mut at: usize) -> Option<usize> {
-    let mut words = text.get(at..)?.chunks_exact(8);
-    for chunk in &mut words {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
+    while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
         let hit = zero_byte(word ^ (LOW * b'"' as u64)) | zero_byte(word ^ (LOW * b'\\' as u64));
         if hit != 0 {
             return Some(at + (hit.trailing_zeros() / 8) as usize);
         }
         at += 8;
     }
-    words.remainder().iter().position(|byte| matches!(byte, b'"' | b'\\')).map(|found| at + found)
+    let rest = text.get(at..)?;
+    rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).map(|found| at + found)
+}
+
+/// Where the closing quote of a string is whose first backslash, if it has any, is at `hit`.
+fn escaped_string_end(text: &[u8], mut hit: usize) -> Result<usize, Malformed> {
+    while text.get(hit) == Some(&b'\\') {
+        let next = hit + 1 + escape_len(text.get(hit + 1..).unwrap_or_default())?;
+        hit = find_quote_or_escape(text, next).ok_or(ENDLESS)?;
+    }
+    Ok(hit)
+}
+
+/// Where an object ends whose first member begins at `at`, if it holds nothing but strings and no white space: the form
+/// that `extFields` has from almost every client. Anything else gives `None` and is left to the general way.
+fn flat_object_end(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let key =
+            text.get(at).filter(|byte| **byte == b'"').and_then(|_| find_quote_or_escape(text, at + 1))?;
+        if text.get(key..key + 3) != Some(b"\":\"") {
+            return None;
+        }
+        let value = escaped_string_end(text, find_quote_or_escape(text, key + 3)?).ok()?;
+        match text.get(value + 1)? {
+            b',' => at = value + 2,
+            b'}' => return Some(value + 2),
+            _ => return None,
+        }
+    }
 }
 
 /// Bytes of the escape after its backslash.
@@ -224,57 +260,65 @@ fn escape_len(rest: &[u8]) -> Result<usize, Malformed> {
 }
 
 /// The text of a literal whose escapes [`Scanner::string`] has checked.
+#[inline]
 pub(crate) fn text<'a>(source: &'a str, literal: &Literal) -> Cow<'a, str> {
     let content = source.get(literal.range.clone()).unwrap_or_default();
     if literal.escaped { Cow::Owned(unescape(content)) } else { Cow::Borrowed(content) }
 }
 
 fn unescape(content: &str) -> String {
-    let mut out = String::with_capacity(content.len());
-    let mut rest = content;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let Some(kind) = rest.chars().next() else { break };
-        rest = &rest[kind.len_utf8()..];
-        match kind {
-            'b' => out.push('\u{8}'),
-            'f' => out.push('\u{c}'),
-            'n' => out.push('\n'),
-            'r' => out.push('\r'),
-            't' => out.push('\t'),
-            'u' => rest = unescape_unicode(rest, &mut out),
-            other => out.push(other),
+    let bytes = content.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    // No quote stands unescaped between the quotes, so each hit is a backslash.
+    while let Some(hit) = find_quote_or_escape(bytes, at) {
+        out.extend_from_slice(&bytes[at..hit]);
+        at = hit + 2;
+        match bytes.get(hit + 1) {
+            Some(b'u') => at = unescape_unicode(bytes, at, &mut out),
+            Some(b'b') => out.push(8),
+            Some(b'f') => out.push(12),
+            Some(b'n') => out.push(b'\n'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b't') => out.push(b'\t'),
+            Some(other) => out.push(*other),
+            None => break,
         }
     }
-    out.push_str(rest);
-    out
+    out.extend_from_slice(bytes.get(at..).unwrap_or_default());
+    String::from_utf8(out).unwrap_or_default()
 }
 
-/// Decodes the four digits after `\u`, and the second half of a surrogate pair if it follows. A half alone becomes the
-/// replacement character: it has no UTF-8 form.
-fn unescape_unicode<'a>(rest: &'a str, out: &mut String) -> &'a str {
-    let Some(first) = hex4(rest) else { return rest };
-    let mut rest = &rest[4..];
+/// Appends what the digits at `at` mean, with the second half of a surrogate pair if it follows, and says where they end. A
+/// half alone becomes the replacement character: it has no UTF-8 form.
+fn unescape_unicode(bytes: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
+    let Some(first) = hex4(bytes, at) else { return at };
+    if let Ok(ascii @ 0..0x80) = u8::try_from(first) {
+        out.push(ascii);
+        return at + 4;
+    }
+    let mut end = at + 4;
     let mut code = first;
     if (0xD800..0xDC00).contains(&first)
-        && let Some(second) = rest.strip_prefix("\\u").and_then(hex4)
+        && bytes.get(end..end + 2) == Some(b"\\u")
+        && let Some(second) = hex4(bytes, end + 2)
         && (0xDC00..0xE000).contains(&second)
     {
         code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-        rest = &rest[6..];
+        end += 6;
     }
-    out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-    rest
+    let decoded = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
+    end
 }
 
-fn hex4(rest: &str) -> Option<u32> {
-    let digits = rest.get(..4)?;
-    // `from_str_radix` would take a sign.
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
+fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..)?.first_chunk::<4>()?;
+    let mut value = 0;
+    for digit in digits {
+        value = value << 4 | char::from(*digit).to_digit(16)?;
     }
-    u32::from_str_radix(digits, 16).ok()
+    Some(value)
 }
 
 /// Appends `value` as a string literal.

@@ -33,7 +33,8 @@ pub(crate) fn decode(header: &Bytes, body: Bytes) -> Result<Command, Malformed> 
         loop {
             let key = scanner.string()?;
             scanner.expect(b':', "a key needs a colon")?;
-            member(&json::text(source, &key), source, header, &mut scanner, &mut command)?;
+            let key = json::text(source, &key);
+            member(&key, source, header, &mut scanner, &mut command)?;
             if scanner.take(b'}') {
                 break;
             }
