@@ -71,9 +71,9 @@ def parse_binary(header):
     return fields
 
 
-def call(port, code, ext, body=b"", timeout_s=3):
-    """Sends one request to a loopback port over a connection of its own; the parsed reply."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+def call(address, code, ext, body=b"", timeout_s=3):
+    """Sends one request to an address over a connection of its own; the parsed reply."""
+    with socket.create_connection(address, timeout=timeout_s) as connection:
         connection.settimeout(timeout_s)
         connection.sendall(request(code, ext, body))
         buffer = bytearray()

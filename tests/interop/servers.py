@@ -99,23 +99,26 @@ def wait_for(what, condition, limit_s, process=None):
         time.sleep(0.05)
 
 
-def is_answering(port):
-    return remoting.call(port, 105, {"topic": "TBW102"})["code"] in (0, 17)
+def is_answering(address):
+    return remoting.call(address, 105, {"topic": "TBW102"})["code"] in (0, 17)
 
 
-def has_route(port):
-    """Whether the name server knows a broker that creates topics."""
-    reply = remoting.call(port, 105, {"topic": "TBW102", "acceptStandardJsonOnly": "true"})
+def has_route(address):
+    """Whether the name server at an address knows a broker that creates topics."""
+    reply = remoting.call(address, 105, {"topic": "TBW102", "acceptStandardJsonOnly": "true"})
     return reply["code"] == 0 and bool(json.loads(reply["body"])["brokerDatas"])
 
 
 class JavaServers:
-    """RocketMQ 5.5.0: a name server that stays, and a broker that comes and goes."""
+    """RocketMQ 5.5.0: a name server that stays, and a broker that comes and goes.
+
+    Both tell others to find them at 127.0.0.1; with another `bind` something that listens there must pass it on.
+    """
 
     kind = "java"
 
-    def __init__(self, directory, store, ports, classpath, settings=None, jvm=()):
-        self.directory, self.store, self.ports = directory, store, ports
+    def __init__(self, directory, store, ports, classpath, settings=None, jvm=(), bind="127.0.0.1"):
+        self.directory, self.store, self.ports, self.bind = directory, store, ports, bind
         self.classpath, self.settings, self.jvm = classpath, settings or {}, list(jvm)
         self.namesrv = self.broker = None
         os.makedirs(os.path.join(directory, "home", "conf"), exist_ok=True)
@@ -127,14 +130,14 @@ class JavaServers:
     def start(self):
         if self.namesrv is None:
             self.namesrv = self.launch("namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", {
-                "listenPort": self.ports.namesrv, "bindAddress": "127.0.0.1"})
+                "listenPort": self.ports.namesrv, "bindAddress": self.bind})
             # A broker that misses its first registration tries again 10 s later.
-            wait_for("the name server", lambda: is_answering(self.ports.namesrv), READY_S, self.namesrv)
+            wait_for("the name server", lambda: is_answering((self.bind, self.ports.namesrv)), READY_S, self.namesrv)
         store = self.store
         self.broker = self.launch("broker", "org.apache.rocketmq.broker.BrokerStartup", {
             "brokerClusterName": "DefaultCluster", "brokerName": "broker-a", "brokerId": 0,
             "namesrvAddr": self.address(), "brokerIP1": "127.0.0.1", "brokerIP2": "127.0.0.1",
-            "bindAddress": "127.0.0.1", "listenPort": self.ports.broker, "haListenPort": self.ports.broker + 1,
+            "bindAddress": self.bind, "listenPort": self.ports.broker, "haListenPort": self.ports.broker + 1,
             "storePathRootDir": store, "storePathCommitLog": os.path.join(store, "commitlog"),
             "diskMaxUsedSpaceRatio": 95,
             # The threads that bring popped messages back sleep for longer and longer; a clean stop waits for them.
@@ -147,9 +150,9 @@ class JavaServers:
         Its own first registration often goes nowhere, because its connection to the name server is not up yet, and
         the next one comes 10 s later. A change of its permission makes it register at once.
         """
-        if has_route(self.ports.namesrv):
+        if has_route((self.bind, self.ports.namesrv)):
             return True
-        remoting.call(self.ports.broker, 25, {}, b"brokerPermission=6")
+        remoting.call((self.bind, self.ports.broker), 25, {}, b"brokerPermission=6")
         return False
 
     def launch(self, name, main, properties):
@@ -201,7 +204,7 @@ class GantryServers:
         self.process = Process("gantry", [
             self.binary, "standalone", "--data", self.store, "--listen", "127.0.0.1", "--namesrv-port",
             str(self.ports.namesrv), "--broker-port", str(self.ports.broker), *self.arguments], self.directory)
-        wait_for("the broker in the route table", lambda: has_route(self.ports.namesrv), READY_S, self.process)
+        wait_for("the broker in the route table", lambda: has_route(("127.0.0.1", self.ports.namesrv)), READY_S, self.process)
 
     def stop(self):
         self.process.stop()
