@@ -61,10 +61,8 @@ fn open(mut disk: MemoryDisk) -> Opened {
         }
         store.settle(now, &mut env);
         for effect in env.out.drain(..) {
-            match effect {
-                Effect::Sync { id, target } => env.disk.sync(id, target),
-                other => panic!("{other:?}"),
-            }
+            let Effect::Sync { id, target } = effect else { panic!("{effect:?}") };
+            env.disk.sync(id, target);
         }
         if store.is_ready() {
             return Opened { store, disk };
