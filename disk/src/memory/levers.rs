@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gantry_core::io::{DiskError, Done};
+use gantry_core::io::{DiskError, Done, FileId};
 use gantry_core::rng::Rng;
 use gantry_core::time::WallMs;
 
@@ -240,6 +240,23 @@ impl MemoryDisk {
     /// Every file that is visible: its path and its length, sorted by directory, then name.
     pub fn files(&self) -> impl Iterator<Item = (String, u64)> {
         self.tree.files().map(|(dir, name, inode)| (path::join(dir, name), self.files[&inode].len()))
+    }
+
+    /// Where an open file is found, if it still has a name.
+    pub fn path_of(&self, file: FileId) -> Option<String> {
+        let inode = self.opened(file).ok()?.inode;
+        let found = self.tree.files().find(|(_, _, of)| *of == inode);
+        found.map(|(dir, name, _)| path::join(dir, name))
+    }
+
+    /// At most `len` visible bytes of a file from `offset` on; see [`MemoryDisk::peek`].
+    pub fn peek_range(&self, path: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let Some(Node::File(inode)) = self.tree.get(path) else { return None };
+        let content = &self.files[&inode];
+        let room = content.len().saturating_sub(offset).min(len as u64);
+        let mut out = Vec::new();
+        content.read(offset, room as usize, &mut out);
+        Some(out)
     }
 
     /// The visible bytes of a file, whatever is cold, failing or dead: for checkers.
