@@ -13,7 +13,9 @@
 //! | [`fault`] | what goes wrong: a list drawn before the run |
 //! | [`history`] | what workloads report |
 //! | [`workload`] | clients: raw protocol drivers |
+//! | [`check`] | what is promised, compared with what happened |
 
+pub mod check;
 pub mod clock;
 pub mod digest;
 pub mod engine;

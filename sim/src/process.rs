@@ -99,8 +99,8 @@ pub enum Seen {
     Sync {
         /// Its name.
         id: SyncId,
-        /// What.
-        target: SyncTarget,
+        /// What: a file or a directory.
+        path: String,
     },
     /// [`Effect::Replace`].
     Replace {
@@ -163,12 +163,15 @@ impl<M> Probe<M> {
         });
     }
 
-    fn see_effect<E>(&mut self, effect: &Effect<E>) {
+    fn see_effect<E>(&mut self, effect: &Effect<E>, disk: &MemoryDisk) {
         self.seen.get_mut().push(match effect {
             Effect::Dial { conn, peer } => Seen::Dial { conn: *conn, peer: peer.clone() },
             Effect::Send { conn, packet } => Seen::Send { conn: *conn, packet: packet.clone() },
             Effect::Close { conn } => Seen::Close { conn: *conn },
-            Effect::Sync { id, target } => Seen::Sync { id: *id, target: target.clone() },
+            Effect::Sync { id, target: SyncTarget::File(file) } => {
+                Seen::Sync { id: *id, path: disk.path_of(*file).unwrap_or_default() }
+            }
+            Effect::Sync { id, target: SyncTarget::Dir(dir) } => Seen::Sync { id: *id, path: dir.clone() },
             Effect::Replace { id, path, .. } => Seen::Replace { id: *id, path: path.clone() },
             Effect::Fetch { id, .. } => Seen::Fetch { id: *id },
             Effect::Fail { reason, .. } => Seen::Fail { reason: reason.clone() },
@@ -194,7 +197,7 @@ impl<M: Machine<MemoryDisk>> Machine<MemoryDisk> for Probe<M> {
         if self.options.tap {
             self.seen.get_mut().push(Seen::Settled);
             for effect in env.out.iter() {
-                self.see_effect(effect);
+                self.see_effect(effect, env.disk);
             }
         }
         if self.options.check_invariants && !env.disk.is_dead() {

@@ -58,7 +58,7 @@ fn describe(seen: &Seen, out: &mut String) {
             return describe_packet(packet, out);
         }
         Seen::Close { conn } => write!(out, "-> {conn:?} close"),
-        Seen::Sync { id, target } => write!(out, "-> sync {} of {target:?}", id.0),
+        Seen::Sync { id, path } => write!(out, "-> sync {} of {path}", id.0),
         Seen::Replace { id, path } => write!(out, "-> replace {} of {path}", id.0),
         Seen::Fetch { id } => write!(out, "-> fetch {}", id.0),
         Seen::Fail { reason } => write!(out, "-> fails: {reason}"),

@@ -1,0 +1,50 @@
+//! Verifies: no machine gives itself up, and none writes an ERROR into its log: the faults of these worlds are such that
+//! nothing is broken beyond repair. (A panic is caught by whoever runs the world.)
+//!
+//! Does not verify: WARN lines. When faults come that explain an ERROR (a failing sync), they are to be named here.
+
+use super::{Checker, Cx, Verdict};
+use crate::world::{Fact, Kind, Violation};
+
+const NAME: &str = "crash";
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Crash {
+    looked: u64,
+}
+
+impl Checker for Crash {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn on_fact(&mut self, _cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
+        let what = match fact {
+            Fact::TurnEnded { .. } => {
+                self.looked += 1;
+                return Ok(());
+            }
+            Fact::Failed { reason, restart } => {
+                format!("the machine gave itself up: {reason} (restart: {restart})")
+            }
+            Fact::Log(line) if line.level == tracing::Level::ERROR => {
+                format!("no fault explains the line: {line}")
+            }
+            Fact::Started { .. }
+            | Fact::Died(_)
+            | Fact::PowerLost
+            | Fact::Paused
+            | Fact::Resumed
+            | Fact::Seen(_)
+            | Fact::Report(_)
+            | Fact::DiskCompleted { .. }
+            | Fact::Log(_) => return Ok(()),
+        };
+        Err(Violation { kind: Kind::Crash, checker: NAME, what })
+    }
+
+    fn looked(&self) -> u64 {
+        self.looked
+    }
+}

@@ -1,0 +1,339 @@
+//! What was promised, and what became of the promises: the shared memory of the checkers.
+//!
+//! Derived here, never assumed: what a power loss may have taken. Under asynchronous flush that is every message that no
+//! completed sync of its commit-log segment covers, and nothing else. Under synchronous flush it is nothing, and the death
+//! of a process never takes anything.
+
+use std::collections::BTreeMap;
+
+use gantry_core::io::SyncId;
+use gantry_core::time::Instant;
+use gantry_disk::Ticket;
+
+use super::told::Told;
+use super::{Flush, Setup};
+use crate::history::{MessageId, Outcome, Queue, Report, RequestId};
+use crate::process::Seen;
+use crate::world::{Fact, HostId, Violation};
+
+/// A message that the master has acknowledged or handed out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Promise {
+    /// Which.
+    pub message: MessageId,
+    /// Where in the commit log.
+    pub physical: u64,
+    /// When the master first vouched for it.
+    pub at: Instant,
+    /// A power loss may have taken it, at this time.
+    pub excused: Option<Instant>,
+    /// It has survived a power loss: it is on the medium.
+    pub durable: bool,
+}
+
+/// An attempt to send, as its producer sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Attempt {
+    /// Where to.
+    pub queue: Queue,
+    /// Its messages.
+    pub messages: Vec<MessageId>,
+    /// When it began.
+    pub begun: Instant,
+    /// Offsets of the queue below this were acknowledged to the producer before it began.
+    pub floor: i64,
+    /// How it ended, if it did.
+    pub outcome: Option<Outcome>,
+}
+
+/// A time at which a host's power failed.
+pub type PowerLosses = Vec<(HostId, Instant)>;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct HostState {
+    running: bool,
+    /// Since when it has been running without a pause.
+    since: Instant,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Ledger {
+    promises: BTreeMap<(Queue, i64), Promise>,
+    /// Where each message was first seen.
+    places: BTreeMap<MessageId, (Queue, i64)>,
+    attempts: BTreeMap<RequestId, Attempt>,
+    requests: BTreeMap<MessageId, RequestId>,
+    /// One past the highest offset acknowledged to the producer.
+    floors: BTreeMap<Queue, i64>,
+    syncs: Syncs,
+    power_losses: PowerLosses,
+    hosts: Vec<HostState>,
+    excused: u64,
+}
+
+/// Which parts of the commit log are on the medium.
+#[derive(Debug, Default)]
+struct Syncs {
+    pending: BTreeMap<SyncId, (String, Instant)>,
+    /// By the start of a segment: everything written into it up to then is durable.
+    safe_since: BTreeMap<u64, Instant>,
+}
+
+const LOG_DIR: &str = "commitlog";
+
+impl Syncs {
+    fn complete(&mut self, id: SyncId) {
+        let Some((path, asked_at)) = self.pending.remove(&id) else { return };
+        let segment = path.strip_prefix(LOG_DIR).and_then(|name| name.strip_prefix('/')?.parse().ok());
+        if let Some(segment) = segment {
+            let since = self.safe_since.entry(segment).or_default();
+            *since = asked_at.max(*since);
+        }
+    }
+
+    fn is_safe(&self, segment: u64, written_at: Instant) -> bool {
+        self.safe_since.get(&segment).is_some_and(|since| *since >= written_at)
+    }
+
+    fn is_directory_pending(&self) -> bool {
+        self.pending.values().any(|(path, _)| path == LOG_DIR || path.is_empty())
+    }
+}
+
+impl Ledger {
+    /// Nothing promised yet.
+    pub fn new(setup: &Setup) -> Ledger {
+        let cast = &setup.cast;
+        let ids = [cast.name_server, cast.master, cast.follower, cast.producer, cast.consumer, cast.auditor];
+        let hosts = ids.iter().map(|host| host.0).max().unwrap_or(0) + 1;
+        Ledger {
+            promises: BTreeMap::new(),
+            places: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            syncs: Syncs::default(),
+            power_losses: Vec::new(),
+            hosts: vec![HostState::default(); hosts],
+            excused: 0,
+        }
+    }
+
+    /// Everything promised: the latest promise for each offset.
+    pub fn promises(&self) -> impl Iterator<Item = (Queue, i64, &Promise)> {
+        self.promises.iter().map(|((queue, offset), promise)| (*queue, *offset, promise))
+    }
+
+    /// What was promised at an offset.
+    pub fn promise(&self, queue: Queue, offset: i64) -> Option<&Promise> {
+        self.promises.get(&(queue, offset))
+    }
+
+    /// Where a message was first seen.
+    pub fn place(&self, message: MessageId) -> Option<(Queue, i64)> {
+        self.places.get(&message).copied()
+    }
+
+    /// The attempt to which a message belongs.
+    pub fn attempt(&self, message: MessageId) -> Option<&Attempt> {
+        self.attempts.get(self.requests.get(&message)?)
+    }
+
+    /// The attempt of a request.
+    pub fn attempt_of(&self, request: RequestId) -> Option<&Attempt> {
+        self.attempts.get(&request)
+    }
+
+    /// All attempts.
+    pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.values()
+    }
+
+    /// When power failed, and where.
+    pub fn power_losses(&self) -> &PowerLosses {
+        &self.power_losses
+    }
+
+    /// How many promises a power loss may have taken.
+    pub fn excused(&self) -> u64 {
+        self.excused
+    }
+
+    /// Since when a host has been running without death or pause.
+    pub fn running_since(&self, host: HostId) -> Option<Instant> {
+        self.hosts.get(host.0).filter(|host| host.running).map(|host| host.since)
+    }
+
+    /// Whether everything written into the log at `physical` by `written_at` is on the medium.
+    pub fn is_synced(&self, setup: &Setup, physical: u64, written_at: Instant) -> bool {
+        self.syncs.is_safe(physical - physical % setup.segment_bytes, written_at)
+    }
+
+    /// The lowest place in the log that a power loss may have taken; everything below it is the same for ever.
+    pub fn first_excused(&self) -> Option<u64> {
+        let excused = self.promises.values().filter(|promise| promise.excused.is_some());
+        excused.map(|promise| promise.physical).min()
+    }
+
+    /// Takes a fact.
+    pub fn on_fact(&mut self, setup: &Setup, at: Instant, host: HostId, fact: &Fact<'_>) {
+        self.follow_host(at, host, fact);
+        if let Fact::Report(report) = fact {
+            self.on_report(at, report);
+        }
+        if let Fact::PowerLost = fact {
+            self.power_losses.push((host, at));
+        }
+        if host == setup.cast.master {
+            self.on_master(setup, at, fact);
+        }
+    }
+
+    fn follow_host(&mut self, at: Instant, host: HostId, fact: &Fact<'_>) {
+        let Some(state) = self.hosts.get_mut(host.0) else { return };
+        match fact {
+            Fact::Started { .. } | Fact::Resumed => *state = HostState { running: true, since: at },
+            Fact::Died(_) | Fact::Paused => state.running = false,
+            Fact::PowerLost
+            | Fact::Failed { .. }
+            | Fact::Seen(_)
+            | Fact::TurnEnded { .. }
+            | Fact::Report(_)
+            | Fact::DiskCompleted { .. }
+            | Fact::Log(_) => {}
+        }
+    }
+
+    fn on_master(&mut self, setup: &Setup, at: Instant, fact: &Fact<'_>) {
+        match fact {
+            Fact::Seen(Seen::Sync { id, path }) => {
+                self.syncs.pending.insert(*id, (path.clone(), at));
+            }
+            Fact::DiskCompleted { ticket: Ticket::Sync(id), result: Ok(()) } => self.syncs.complete(*id),
+            Fact::Died(_) => {
+                if let Fact::Died(crate::fault::Death::Process) = fact {
+                    self.syncs.pending.clear();
+                }
+            }
+            Fact::PowerLost => {
+                self.on_power_lost(setup, at);
+                self.syncs.pending.clear();
+            }
+            Fact::Started { .. }
+            | Fact::DiskCompleted { .. }
+            | Fact::Failed { .. }
+            | Fact::Paused
+            | Fact::Resumed
+            | Fact::Seen(_)
+            | Fact::TurnEnded { .. }
+            | Fact::Report(_)
+            | Fact::Log(_) => {}
+        }
+    }
+
+    fn on_power_lost(&mut self, setup: &Setup, at: Instant) {
+        if setup.flush == Flush::Sync {
+            return;
+        }
+        let directory = self.syncs.is_directory_pending();
+        for promise in self.promises.values_mut() {
+            let segment = promise.physical - promise.physical % setup.segment_bytes;
+            let safe = promise.durable || (!directory && self.syncs.is_safe(segment, promise.at));
+            if !safe && promise.excused.is_none() {
+                promise.excused = Some(at);
+                self.excused += 1;
+            }
+        }
+        // What the producer was told before no longer orders what it sends from now on.
+        self.floors.clear();
+    }
+
+    fn on_report(&mut self, at: Instant, report: &Report) {
+        match report {
+            Report::SendBegun { request, queue, messages } => {
+                let floor = self.floors.get(queue).copied().unwrap_or(0);
+                for message in messages {
+                    self.requests.insert(*message, *request);
+                }
+                let attempt =
+                    Attempt { queue: *queue, messages: messages.clone(), begun: at, floor, outcome: None };
+                self.attempts.insert(*request, attempt);
+            }
+            Report::SendEnded { request, outcome } => {
+                let Some(attempt) = self.attempts.get_mut(request) else { return };
+                attempt.outcome = Some(outcome.clone());
+                if let Outcome::Ok { offset, .. } = outcome {
+                    // Not if a power loss has come between the promise and its arrival.
+                    let last = offset + attempt.messages.len() as i64 - 1;
+                    let kept =
+                        self.promises.get(&(attempt.queue, last)).is_some_and(|kept| kept.excused.is_none());
+                    let floor = self.floors.entry(attempt.queue).or_default();
+                    if kept {
+                        *floor = (*floor).max(last + 1);
+                    }
+                }
+            }
+            Report::GaveUp { .. }
+            | Report::AllSent
+            | Report::ReadFrom { .. }
+            | Report::Moved { .. }
+            | Report::Delivered { .. }
+            | Report::Pulled { .. }
+            | Report::Began { .. }
+            | Report::Route { .. }
+            | Report::Broken { .. } => {}
+        }
+    }
+
+    /// Takes what the master told; a second value at one place is found here.
+    pub fn on_told(&mut self, _setup: &Setup, at: Instant, told: &Told) -> Option<Violation> {
+        match told {
+            Told::Stored { queue, offset, messages, physical, .. } => {
+                let places = messages.iter().zip(physical).zip(*offset..);
+                places.into_iter().find_map(|((message, physical), offset)| {
+                    self.promise_at(at, *queue, offset, *message, *physical)
+                })
+            }
+            Told::PullAnswered { queue, messages, .. } => messages.iter().find_map(|handed| {
+                let message = handed.message?;
+                self.promise_at(at, *queue, handed.offset, message, handed.physical)
+            }),
+            Told::NotStored { .. }
+            | Told::PullTaken { .. }
+            | Told::PullGone { .. }
+            | Told::OffsetTaken { .. }
+            | Told::OffsetTold { .. }
+            | Told::SlaveReported { .. }
+            | Told::SlaveGone { .. }
+            | Told::Forgotten => None,
+        }
+    }
+
+    fn promise_at(
+        &mut self,
+        at: Instant,
+        queue: Queue,
+        offset: i64,
+        message: MessageId,
+        physical: u64,
+    ) -> Option<Violation> {
+        let fresh = Promise { message, physical, at, excused: None, durable: false };
+        if let Some(promise) = self.promises.get_mut(&(queue, offset)) {
+            if promise.message == message && promise.physical == physical {
+                // Vouched for again after a power loss that might have taken it: so it is on the medium.
+                promise.durable |= promise.excused.take().is_some();
+                return None;
+            }
+            if promise.excused.is_none() {
+                return super::one_value::second_value(queue, offset, promise, &fresh);
+            }
+        }
+        self.promises.insert((queue, offset), fresh);
+        let place = self.places.insert(message, (queue, offset));
+        let before = place.filter(|place| *place != (queue, offset))?;
+        let kept =
+            self.promises.get(&before).is_some_and(|kept| kept.message == message && kept.excused.is_none());
+        kept.then(|| super::one_value::second_place(message, before, (queue, offset)))
+    }
+}

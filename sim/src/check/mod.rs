@@ -1,0 +1,254 @@
+//! Checkers: what the project promises, compared with what happened.
+//!
+//! What enters and leaves the master is first turned into [`told::Told`], the [`ledger`] keeps what was promised and works
+//! out what faults excuse, and each checker judges one promise. Every file opens with what it verifies and what it does not.
+//! A checker that never looked is worth nothing: each counts what it judged, and the closing summary shows the counts.
+
+pub mod acknowledge;
+pub mod completeness;
+pub mod crash;
+pub mod durability;
+pub mod ledger;
+pub mod liveness;
+pub mod offsets;
+pub mod one_value;
+pub mod order;
+pub mod phantom;
+pub mod replica;
+pub mod routes;
+pub mod told;
+pub mod wake;
+
+use gantry_core::time::{Duration, Instant};
+
+use crate::fault::{Fault, FaultEntry};
+use crate::world::{Fact, HostId, Kind, Observer, Violation};
+use ledger::Ledger;
+use told::{BrokerView, Told};
+
+/// Whether an acknowledgement waits for the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flush {
+    /// It does not: a power loss may take what was not synced.
+    Async,
+    /// It does.
+    Sync,
+}
+
+/// Whether an acknowledgement waits for a slave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replication {
+    /// It does not.
+    Async,
+    /// It does.
+    Sync,
+}
+
+/// Who is who.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast {
+    /// The name server.
+    pub name_server: HostId,
+    /// The master.
+    pub master: HostId,
+    /// Its follower.
+    pub follower: HostId,
+    /// Sends.
+    pub producer: HostId,
+    /// Consumes.
+    pub consumer: HostId,
+    /// Reads everything in the end.
+    pub auditor: HostId,
+}
+
+/// What the checkers know of a world before it begins.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Who is who.
+    pub cast: Cast,
+    /// Flush mode of the master.
+    pub flush: Flush,
+    /// Replication mode of the master.
+    pub replication: Replication,
+    /// Bytes of a commit-log segment.
+    pub segment_bytes: u64,
+    /// What goes wrong.
+    pub faults: Vec<FaultEntry>,
+    /// All is mended by then.
+    pub healed_at: Instant,
+    /// The last thing that happens.
+    pub ends_at: Instant,
+    /// When the auditor begins.
+    pub audit_at: Instant,
+}
+
+impl Setup {
+    /// Whether a fault that slows `host`'s disk overlaps a stretch of time.
+    pub fn is_disk_slow(&self, host: HostId, from: Instant, until: Instant) -> bool {
+        self.faults.iter().any(|entry| match &entry.fault {
+            Fault::SlowDisk { host: slow, extra, lasts } => {
+                // What was begun during the fault completes after it.
+                let end = entry.at + *lasts + *extra;
+                !entry.disabled && *slow == host && entry.at <= until && end >= from
+            }
+            Fault::ProcessDeath { .. }
+            | Fault::PowerLoss { .. }
+            | Fault::Reset { .. }
+            | Fault::Partition { .. }
+            | Fault::Isolation { .. }
+            | Fault::Pause { .. }
+            | Fault::Latency { .. } => false,
+        })
+    }
+}
+
+/// What a checker sees.
+pub struct Cx<'a> {
+    /// The world's plan.
+    pub setup: &'a Setup,
+    /// What was promised so far.
+    pub ledger: &'a Ledger,
+    /// Now.
+    pub at: Instant,
+    /// Whom it happened to.
+    pub host: HostId,
+}
+
+/// Nothing wrong, or what.
+pub type Verdict = Result<(), Violation>;
+
+/// A safety violation.
+pub fn unsafe_because(checker: &'static str, what: String) -> Verdict {
+    Err(Violation { kind: Kind::Safety, checker, what })
+}
+
+/// A liveness violation.
+pub fn stuck_because(checker: &'static str, what: String) -> Verdict {
+    Err(Violation { kind: Kind::Liveness, checker, what })
+}
+
+/// Judges one promise.
+pub trait Checker {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Something happened somewhere.
+    ///
+    /// # Errors
+    /// The promise is broken.
+    fn on_fact(&mut self, _cx: &Cx<'_>, _fact: &Fact<'_>) -> Verdict {
+        Ok(())
+    }
+
+    /// The master took or told something. The ledger has it already.
+    ///
+    /// # Errors
+    /// The promise is broken.
+    fn on_told(&mut self, _cx: &Cx<'_>, _told: &Told) -> Verdict {
+        Ok(())
+    }
+
+    /// The world has ended.
+    ///
+    /// # Errors
+    /// The promise is broken.
+    fn finish(&mut self, _cx: &Cx<'_>) -> Verdict {
+        Ok(())
+    }
+
+    /// How many things it judged.
+    fn looked(&self) -> u64;
+}
+
+/// All checkers of a world.
+pub struct Checkers {
+    setup: Setup,
+    view: BrokerView,
+    ledger: Ledger,
+    told: Vec<Told>,
+    checkers: Vec<Box<dyn Checker>>,
+}
+
+impl Checkers {
+    /// For a world.
+    pub fn new(setup: Setup) -> Checkers {
+        let checkers: Vec<Box<dyn Checker>> = vec![
+            Box::new(crash::Crash::default()),
+            Box::new(acknowledge::Acknowledge::default()),
+            Box::new(one_value::OneValue::default()),
+            Box::new(phantom::Phantom::default()),
+            Box::new(order::Order::default()),
+            Box::new(wake::Wake::default()),
+            Box::new(routes::Routes::default()),
+            Box::new(offsets::Offsets::default()),
+            Box::new(completeness::Completeness::default()),
+            Box::new(liveness::Liveness::default()),
+            Box::new(durability::Durability::default()),
+        ];
+        Checkers {
+            view: BrokerView::default(),
+            ledger: Ledger::new(&setup),
+            told: Vec::new(),
+            checkers,
+            setup,
+        }
+    }
+
+    /// What was promised.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What is known of the world.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The world has ended: what must be true in the end.
+    pub fn finish(&mut self) -> Option<Violation> {
+        let Checkers { setup, ledger, checkers, .. } = self;
+        let cx = Cx { setup, ledger, at: setup.ends_at, host: setup.cast.master };
+        checkers.iter_mut().find_map(|checker| checker.finish(&cx).err())
+    }
+
+    /// What each checker judged.
+    pub fn looked(&self) -> Vec<(&'static str, u64)> {
+        self.checkers.iter().map(|checker| (checker.name(), checker.looked())).collect()
+    }
+}
+
+impl Observer for Checkers {
+    fn observe(&mut self, at: Instant, host: HostId, fact: Fact<'_>) -> Option<Violation> {
+        let Checkers { setup, view, ledger, told, checkers } = self;
+        if host == setup.cast.master {
+            view.on_fact(at, &fact, told);
+        }
+        ledger.on_fact(setup, at, host, &fact);
+        for told in told.drain(..) {
+            let broken = ledger.on_told(setup, at, &told);
+            let cx = Cx { setup, ledger, at, host };
+            if let Some(violation) = broken {
+                return Some(violation);
+            }
+            for checker in checkers.iter_mut() {
+                if let Err(violation) = checker.on_told(&cx, &told) {
+                    return Some(violation);
+                }
+            }
+        }
+        let cx = Cx { setup, ledger, at, host };
+        checkers.iter_mut().find_map(|checker| checker.on_fact(&cx, &fact).err())
+    }
+}
+
+/// Seconds, for messages to people.
+pub(crate) fn secs(at: Instant) -> String {
+    let nanos = at.as_nanos();
+    format!("{}.{:03} s", nanos / 1_000_000_000, nanos / 1_000_000 % 1_000)
+}
+
+/// From one time to another, for messages to people.
+pub(crate) fn span(from: Instant, to: Instant) -> String {
+    let span: Duration = to - from;
+    format!("{}.{:03} s", span.as_secs(), span.subsec_millis())
+}

@@ -1,0 +1,175 @@
+//! Verifies what the name server tells about brokers: an address is in no route later than 120 s and one scan after it was
+//! last heard, nor after its connection ended; and it does not leave a route before 120 s have passed, while its connection
+//! stands. A name server that was itself paused has one more scan after its return.
+//!
+//! Does not verify: what a broker registered, permissions, or routes that nobody asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry_core::io::ConnId;
+use gantry_core::time::{Duration, Instant};
+use gantry_core::wire::{Command, Packet};
+use serde_json::Value;
+
+use super::{Checker, Cx, Verdict, secs, span, unsafe_because};
+use crate::process::Seen;
+use crate::workload::requests::{code, reply};
+use crate::world::Fact;
+
+const NAME: &str = "routes";
+/// A broker is expired after this (`brokerExpiredTime`).
+const EXPIRY: Duration = Duration::from_secs(120);
+/// And at the latest one scan later (`scanNotActiveBrokerInterval`; 10 s in 4.9), with a little for the turn itself.
+const SCAN: Duration = Duration::from_millis(10_050);
+
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Instant,
+    conn: ConnId,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Routes {
+    heard: BTreeMap<String, Heard>,
+    /// Addresses that each topic's route has shown, and must go on showing.
+    shown: BTreeMap<String, BTreeSet<String>>,
+    asked: BTreeMap<(ConnId, i32), String>,
+    resumed: Instant,
+    looked: u64,
+}
+
+impl Routes {
+    fn forget(&mut self, at: Instant) {
+        *self = Routes { resumed: at, looked: self.looked, ..Routes::default() };
+    }
+
+    fn on_request(&mut self, at: Instant, conn: ConnId, command: &Command) {
+        match command.code {
+            code::REGISTER_BROKER | code::QUERY_DATA_VERSION | code::BROKER_HEARTBEAT => {
+                let Some(address) = command.ext.get("brokerAddr") else { return };
+                if command.code == code::REGISTER_BROKER {
+                    self.heard.insert(address.into_owned(), Heard { at, conn });
+                } else if let Some(heard) = self.heard.get_mut(&*address) {
+                    heard.at = at;
+                }
+            }
+            code::UNREGISTER_BROKER => {
+                if let Some(address) = command.ext.get("brokerAddr") {
+                    self.drop_address(&address);
+                }
+            }
+            code::GET_ROUTEINFO_BY_TOPIC => {
+                if let Some(topic) = command.ext.get("topic") {
+                    self.asked.insert((conn, command.opaque), topic.into_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn drop_address(&mut self, address: &str) {
+        self.heard.remove(address);
+        for addresses in self.shown.values_mut() {
+            addresses.remove(address);
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId) {
+        let gone: Vec<String> = self
+            .heard
+            .iter()
+            .filter(|(_, heard)| heard.conn == conn)
+            .map(|(address, _)| address.clone())
+            .collect();
+        for address in gone {
+            self.drop_address(&address);
+        }
+    }
+
+    fn on_answer(&mut self, cx: &Cx<'_>, conn: ConnId, command: &Command) -> Verdict {
+        let Some(topic) = self.asked.remove(&(conn, command.opaque)) else { return Ok(()) };
+        let addresses = match command.code {
+            reply::SUCCESS => addresses(&command.body),
+            reply::TOPIC_NOT_EXIST => BTreeSet::new(),
+            _ => return Ok(()),
+        };
+        for address in &addresses {
+            self.looked += 1;
+            let Some(heard) = self.heard.get(address) else {
+                let what = format!("{address} is in the route of {topic} though its connection ended");
+                return unsafe_because(NAME, what);
+            };
+            let late = heard.at + EXPIRY + SCAN;
+            if cx.at > late.max(self.resumed + SCAN) {
+                let what = format!(
+                    "{address} is in the route of {topic} {} after it was last heard",
+                    span(heard.at, cx.at)
+                );
+                return unsafe_because(NAME, what);
+            }
+        }
+        let shown = self.shown.entry(topic.clone()).or_default();
+        for address in shown.iter().filter(|address| !addresses.contains(*address)) {
+            let Some(heard) = self.heard.get(address) else { continue };
+            self.looked += 1;
+            if cx.at < heard.at + EXPIRY {
+                let what = format!(
+                    "{address} is gone from the route of {topic} {} after it was last heard at {}",
+                    span(heard.at, cx.at),
+                    secs(heard.at)
+                );
+                return unsafe_because(NAME, what);
+            }
+        }
+        *shown = addresses;
+        Ok(())
+    }
+}
+
+/// All broker addresses in a route.
+fn addresses(body: &[u8]) -> BTreeSet<String> {
+    let Ok(route) = serde_json::from_slice::<Value>(body) else { return BTreeSet::new() };
+    let brokers = route["brokerDatas"].as_array().into_iter().flatten();
+    let addresses = brokers.filter_map(|broker| broker["brokerAddrs"].as_object());
+    addresses
+        .flat_map(|by_id| by_id.values())
+        .filter_map(|address| Some(address.as_str()?.to_owned()))
+        .collect()
+}
+
+impl Checker for Routes {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
+        if cx.host != cx.setup.cast.name_server {
+            return Ok(());
+        }
+        match fact {
+            Fact::Started { .. } | Fact::Died(_) => self.forget(cx.at),
+            Fact::Resumed => self.resumed = cx.at,
+            Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) }) => {
+                self.on_request(cx.at, *conn, command);
+            }
+            Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) }) => {
+                return self.on_answer(cx, *conn, command);
+            }
+            Fact::Seen(Seen::Closed { conn, .. }) => self.on_closed(*conn),
+            Fact::Seen(_)
+            | Fact::PowerLost
+            | Fact::Failed { .. }
+            | Fact::Paused
+            | Fact::TurnEnded { .. }
+            | Fact::Report(_)
+            | Fact::DiskCompleted { .. }
+            | Fact::Log(_) => {}
+        }
+        Ok(())
+    }
+
+    fn looked(&self) -> u64 {
+        self.looked
+    }
+}
