@@ -79,6 +79,7 @@ fn write_zeros(file: &File, from: u64, end: u64) -> io::Result<()> {
 }
 
 /// How a read without waiting ended.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux can tell"))]
 pub(super) enum Warm {
     /// All bytes were in memory.
     Read,

@@ -7,7 +7,7 @@ use gantry_core::rng::Rng;
 use gantry_core::time::WallMs;
 
 use super::content::Content;
-use super::tree::{Node, Tree};
+use super::tree::{Inode, Node, Tree};
 use super::{CAPACITY_DEFAULT_BYTES, MemoryDisk, PendingKind, PendingOperation, Ticket, Work, room};
 use crate::path;
 
@@ -85,6 +85,12 @@ impl MemoryDisk {
         for content in self.files.values_mut() {
             content.lose_power(rng);
         }
+        self.tree.split_shared(|inode| {
+            let copy = Inode(self.next_inode);
+            self.next_inode += 1;
+            self.files.insert(copy, self.files[&inode].clone());
+            copy
+        });
         self.used = self.files.values().map(|content| room(content.len())).sum();
         self.forget_process();
     }

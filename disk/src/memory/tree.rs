@@ -198,6 +198,18 @@ impl Tree {
         files.chain(before).collect()
     }
 
+    /// Gives every name a file of its own, where a power loss kept both names of one.
+    pub(super) fn split_shared(&mut self, mut copy: impl FnMut(Inode) -> Inode) {
+        let mut seen = BTreeSet::new();
+        for node in self.dirs.values_mut().flat_map(BTreeMap::values_mut) {
+            if let Node::File(inode) = node
+                && !seen.insert(*inode)
+            {
+                *inode = copy(*inode);
+            }
+        }
+    }
+
     /// Becomes a state that a power loss may leave.
     pub(super) fn lose_power(&mut self, rng: &mut Rng) {
         let changes = std::mem::take(&mut self.changes);
