@@ -1,13 +1,17 @@
 """Store directories without their zeros: Java's files are preallocated, up to 1 GiB for a few records.
 
+    python3 sparse.py FOLDER STORE        lays the packed store FOLDER out as the directory STORE
+
 A packed store is a folder with `index.json` and the data. For each file `index.json` says its size and its runs, offset
 and length, of bytes that are not all zero; the file of the same path holds the runs' bytes one after the other. A run
-ends where `GAP` zeros in a row begin.
+ends where `GAP` zeros in a row begin. `records.json` lists what lies in the commit log, as an independent reader sees it.
 """
 
 import json
 import os
 import shutil
+import struct
+import sys
 
 GAP = 64
 PAGE = 4096
@@ -89,3 +93,35 @@ def unpack(folder, store):
                 for offset, length in row["runs"]:
                     out.seek(offset)
                     out.write(data.read(length))
+
+
+def records_of(data):
+    """The records of a commit log that begins with `data` (IPv4 hosts, short topics), a dict each."""
+    at = 0
+    while at + 88 <= len(data):
+        size, magic, crc, queue, flag, queue_offset, physical, sys_flag, born = struct.unpack_from(">IIIiiqqiq", data, at)
+        stored, = struct.unpack_from(">q", data, at + 56)
+        again, prepared, body = struct.unpack_from(">iqi", data, at + 72)
+        if magic != 0xDAA320A7:
+            return
+        topic_at = at + 88 + body
+        topic_end = topic_at + 1 + data[topic_at]
+        length, = struct.unpack_from(">h", data, topic_end)
+        yield {"physical_offset": physical, "size": size, "body_crc": crc, "topic": data[topic_at + 1:topic_end].decode(),
+               "queue_id": queue, "queue_offset": queue_offset, "flag": flag, "sys_flag": sys_flag,
+               "born_timestamp": born, "store_timestamp": stored, "reconsume_times": again,
+               "prepared_transaction_offset": prepared, "body_bytes": body,
+               "properties": data[topic_end + 2:topic_end + 2 + length].decode()}
+        at += size
+
+
+def write_records(store, folder):
+    """Lists the records of a store's first commit-log file beside its packed form."""
+    with open(os.path.join(store, "commitlog", "0" * 20), "rb") as log:
+        data = log.read(1 << 20)
+    with open(os.path.join(folder, "records.json"), "w", encoding="utf-8") as out:
+        out.write("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in records_of(data)) + "\n]\n")
+
+
+if __name__ == "__main__":
+    unpack(*sys.argv[1:])
