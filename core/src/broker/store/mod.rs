@@ -16,6 +16,7 @@ mod commit_log;
 mod consume_queue;
 mod read;
 mod recover;
+mod time;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
@@ -35,6 +36,8 @@ use commit_log::CommitLog;
 use consume_queue::{ConsumeQueue, CqEntry};
 pub use read::{ReadLimits, ReadOutcome};
 use recover::Recovery;
+pub use time::Boundary;
+use time::TimeSearch;
 
 /// Exists while a broker has the store open; left behind by a crash.
 const ABORT_FILE: &str = "abort";
@@ -190,6 +193,8 @@ pub struct Store {
     raw_parsed: u64,
     raw_carry: Vec<u8>,
     scratch: Vec<CqEntry>,
+    /// Searches by time that wait for a fetch, oldest first.
+    searches: Vec<TimeSearch>,
     ids: Ids,
     spill_failed: Option<DiskError>,
 }
@@ -217,6 +222,7 @@ impl Store {
             raw_parsed: 0,
             raw_carry: Vec::new(),
             scratch: Vec::new(),
+            searches: Vec::new(),
             ids: Ids::default(),
             spill_failed: None,
         }

@@ -402,7 +402,7 @@ fn plausible(head: &[u8]) -> bool {
 }
 
 /// The store time of the record at the head of `bytes`.
-fn store_timestamp_at_head(bytes: &[u8]) -> Option<i64> {
+pub(super) fn store_timestamp_at_head(bytes: &[u8]) -> Option<i64> {
     use crate::wire::message::{MAGIC_V1, MAGIC_V2, sys_flag};
     let (_, magic) = peek(bytes)?;
     if magic != MAGIC_V1 && magic != MAGIC_V2 {
