@@ -1,4 +1,433 @@
 //! The broker: stores, delivers and replicates messages.
+//!
+//! [`Broker`] is one machine. This file only takes inputs apart and says in which order a turn ends; what a request does is in
+//! `handle/`, one file a family of codes, and what the broker knows is in one file a concern beside it.
+//!
+//! A turn ends in a fixed order: the store writes what was appended and moves its watermarks; pulls that wait are woken;
+//! answers are released; commits go to their journal; changed tables to their files; name servers hear of changes. All of it
+//! happens before any effect leaves, so nothing is answered that the page cache does not hold.
 
+mod ack;
+mod config;
+mod conns;
+mod consumer;
+mod filter;
+mod group;
 pub mod ha;
+mod handle;
+mod hold;
+mod journal;
+mod load;
+mod lock;
+mod names;
+mod offset;
+mod persist;
+mod producer;
+mod register;
+mod reply;
 pub mod store;
+mod topic;
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, Input, Machine, Now, Protocol, SyncId};
+use crate::liveness::Scan;
+use crate::time::Instant;
+use crate::wire::body;
+use crate::wire::{Command, Packet};
+use ack::{Acks, Watermarks};
+pub use config::BrokerConfig;
+use conns::Conns;
+use consumer::Consumers;
+use group::Groups;
+use hold::{Holds, Pull};
+use lock::Locks;
+use offset::Offsets;
+use persist::ConfigFile;
+use producer::Producers;
+use register::Register;
+use store::{FlushMode, Store};
+use topic::Topics;
+
+/// Look-ups by name. Never iterated: its order is nobody's.
+type NameMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+
+/// The top byte of this module's sync and fetch ids.
+const ID_SPACE: u64 = 2 << 56;
+
+/// What a host may ask of a broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrokerCommand {
+    /// Tell the name servers, make everything durable, and stop: [`BrokerEvent::Stopped`] follows.
+    Stop,
+}
+
+/// What a broker tells its host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BrokerEvent {
+    /// The store recovers; bytes of log done and in all. Once a turn while it lasts.
+    Progress {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Requests are served from now on.
+    Ready,
+    /// A name server has taken the registration of this broker, for the first time on its connection.
+    Registered {
+        /// Its address, as configured.
+        namesrv: Arc<str>,
+    },
+    /// A clean stop is complete.
+    Stopped,
+}
+
+/// Where a broker is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Nothing read yet.
+    New,
+    /// The store recovers.
+    Recovering,
+    Ready,
+    /// Name servers hear that it goes away.
+    Leaving {
+        until: Instant,
+    },
+    /// Everything becomes durable.
+    Stopping,
+    Stopped,
+}
+
+/// Names of syncs and fetches.
+#[derive(Debug, Default)]
+struct Ids {
+    last: u64,
+}
+
+impl Ids {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        ID_SPACE | self.last
+    }
+}
+
+/// The broker. See the module's head.
+#[derive(Debug)]
+pub struct Broker {
+    config: BrokerConfig,
+    phase: Phase,
+    store: Store,
+    topics: Topics,
+    groups: Groups,
+    offsets: Offsets,
+    consumers: Consumers,
+    producers: Producers,
+    locks: Locks,
+    conns: Conns,
+    holds: Holds,
+    acks: Acks,
+    register: Register,
+    /// None before the start.
+    scan: Option<Scan>,
+    ids: Ids,
+    /// Of requests that the broker makes of its clients.
+    next_opaque: i32,
+    woken: Vec<Pull>,
+    scratch: Vec<u8>,
+}
+
+impl Broker {
+    /// A broker that has not looked at its disk yet.
+    pub fn new(config: BrokerConfig) -> Broker {
+        Broker {
+            phase: Phase::New,
+            store: Store::new(config.store.clone()),
+            topics: Topics::new(&config),
+            groups: Groups::new(),
+            offsets: Offsets::new(config.offset_flush_interval),
+            consumers: Consumers::default(),
+            producers: Producers::default(),
+            locks: Locks::new(config.lock_expiry),
+            conns: Conns::default(),
+            holds: Holds::default(),
+            acks: Acks::default(),
+            register: Register::new(&config),
+            scan: None,
+            ids: Ids::default(),
+            next_opaque: 0,
+            woken: Vec::new(),
+            scratch: Vec::new(),
+            config,
+        }
+    }
+
+    /// Whether requests are served.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Its store, to look at.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What a group has committed for a queue.
+    pub fn committed_offset(&mut self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        self.offsets.query(group, topic, queue_id)
+    }
+
+    /// Whether the store may be read and written for clients. A broker that leaves serves until it stops.
+    fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Leaving { .. })
+    }
+
+    fn on_start<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        if let Err(reason) = self.load(now, env.disk) {
+            env.out.push(Effect::Fail { reason, restart: false });
+            return;
+        }
+        self.scan = Some(Scan::new(now.mono, self.config.client_scan_interval));
+        self.phase = Phase::Recovering;
+        self.store.start(now, env);
+    }
+
+    fn on_received<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        packet: Packet,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
+        match packet {
+            Packet::Command(command) if command.is_response() => self.on_response(conn, &command, env),
+            Packet::Command(command) => self.on_request(now, conn, &command, env),
+            Packet::HaReport { .. } | Packet::HaBlock { .. } => env.out.push(Effect::Close { conn }),
+        }
+    }
+
+    fn on_response<D>(&mut self, conn: ConnId, response: &Command, env: &mut Env<'_, D, BrokerEvent>) {
+        if !self.register.on_response(conn, response, &self.config, env) {
+            // Late, or to a request that wanted no answer.
+            tracing::debug!(?conn, response.opaque, "an answer that nobody waits for");
+        }
+    }
+
+    fn on_opened<D>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        peer: core::net::SocketAddr,
+        protocol: Protocol,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
+        match protocol {
+            Protocol::Remoting if conn.is_dialled() => {
+                if !self.register.on_opened(now.mono, conn) {
+                    env.out.push(Effect::Close { conn });
+                }
+            }
+            Protocol::Remoting => self.conns.opened(conn, peer),
+            Protocol::HaSlave | Protocol::HaMaster => env.out.push(Effect::Close { conn }),
+        }
+    }
+
+    fn on_closed<D>(&mut self, now: Now, conn: ConnId, why: CloseReason, env: &mut Env<'_, D, BrokerEvent>) {
+        tracing::debug!(?conn, ?why, "connection closed");
+        if !self.register.on_closed(now.mono, conn, &self.config) {
+            self.on_client_closed(conn, env);
+        }
+    }
+
+    fn on_synced<D: Disk>(
+        &mut self,
+        now: Now,
+        id: SyncId,
+        result: Result<(), DiskError>,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
+        if self.store.on_synced(now, id, result, env) {
+            return;
+        }
+        let (path, taken) = if let Some(taken) = self.topics.file.on_synced(now.mono, id, result) {
+            (self.topics.file.path(), taken)
+        } else if let Some(taken) = self.groups.file.on_synced(now.mono, id, result) {
+            (self.groups.file.path(), taken)
+        } else if let Some(taken) = self.offsets.on_synced(now.mono, id, result, env.disk) {
+            (self.offsets.file.path(), taken)
+        } else {
+            return;
+        };
+        if let Err(error) = taken {
+            let reason = format!("{path}: not written: {error}; starting again from the disk");
+            env.out.push(Effect::Fail { reason, restart: true });
+        }
+    }
+
+    fn on_command(&mut self, command: BrokerCommand) {
+        match (command, self.phase) {
+            (BrokerCommand::Stop, Phase::Ready) => self.phase = Phase::Leaving { until: Instant::ZERO },
+            (BrokerCommand::Stop, Phase::New | Phase::Recovering) => self.phase = Phase::Stopping,
+            (BrokerCommand::Stop, Phase::Leaving { .. } | Phase::Stopping | Phase::Stopped) => {}
+        }
+    }
+
+    /// A stop goes on.
+    fn advance_stop<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        match self.phase {
+            Phase::New | Phase::Recovering | Phase::Ready | Phase::Stopped => {}
+            Phase::Leaving { until } if until == Instant::ZERO => {
+                self.register.leave(now.mono, &self.config, env);
+                self.phase = Phase::Leaving { until: now.mono + self.config.unregister_timeout };
+                self.advance_stop(now, env);
+            }
+            Phase::Leaving { until } => {
+                if self.register.has_left() || until <= now.mono {
+                    self.release_pulls(now, env);
+                    self.offsets.flush_now();
+                    self.store.stop(now, env);
+                    self.phase = Phase::Stopping;
+                }
+            }
+            Phase::Stopping => {
+                self.store.stop(now, env);
+                let clean = self.topics.file.is_clean()
+                    && self.groups.file.is_clean()
+                    && self.offsets.file.is_clean();
+                if self.store.is_stopped() && clean && self.acks.len() == 0 {
+                    self.phase = Phase::Stopped;
+                    env.out.push(Effect::Emit(BrokerEvent::Stopped));
+                }
+            }
+        }
+    }
+
+    /// Recovery goes on, and ends.
+    fn advance_recovery<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        if self.phase != Phase::Recovering {
+            return;
+        }
+        if let Some((done, total)) = self.store.progress() {
+            env.out.push(Effect::Emit(BrokerEvent::Progress { done, total }));
+        }
+        if self.store.is_ready() {
+            self.topics.adopt_queues(now.wall, &self.store);
+            self.offsets.clamp(&self.store);
+            self.phase = Phase::Ready;
+            env.out.push(Effect::Emit(BrokerEvent::Ready));
+        }
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        let written = self.store.written();
+        let flushed = match self.config.store.flush {
+            FlushMode::Async => written,
+            FlushMode::Sync => self.store.synced(),
+        };
+        Watermarks { written, flushed, visible: self.store.visible() }
+    }
+
+    fn release_acks<D>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        let marks = self.watermarks();
+        let conns = &mut self.conns;
+        self.acks.release(now.mono, marks, &self.topics.file, |conn, reply| conns.send(conn, reply, env));
+    }
+
+    /// Writes the tables that changed.
+    fn settle_files<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        let begin =
+            |file: &mut ConfigFile, ids: &mut Ids, bytes: Vec<u8>, out: &mut Vec<Effect<BrokerEvent>>| {
+                file.begin(SyncId(ids.next()), bytes, out);
+            };
+        if self.topics.file.is_due(now.mono) {
+            let bytes = body::encode(&self.topics.wrapper());
+            begin(&mut self.topics.file, &mut self.ids, bytes, env.out);
+        }
+        if self.groups.file.is_due(now.mono) {
+            let bytes = body::encode(&self.groups.wrapper());
+            begin(&mut self.groups.file, &mut self.ids, bytes, env.out);
+        }
+        let ids = &mut self.ids;
+        self.offsets.settle(now.mono, || SyncId(ids.next()), env.disk, env.out);
+    }
+}
+
+impl<D: Disk> Machine<D> for Broker {
+    type Command = BrokerCommand;
+    type Event = BrokerEvent;
+
+    fn step(&mut self, now: Now, input: Input<BrokerCommand>, env: &mut Env<'_, D, BrokerEvent>) {
+        match input {
+            Input::Start => self.on_start(now, env),
+            Input::Opened { conn, peer, protocol } => self.on_opened(now, conn, peer, protocol, env),
+            Input::Received { conn, packet } => self.on_received(now, conn, packet, env),
+            Input::Drained { conn } => self.on_drained(conn, env),
+            Input::Closed { conn, why } => self.on_closed(now, conn, why, env),
+            Input::Synced { id, result } => self.on_synced(now, id, result, env),
+            Input::Fetched { id, result } => {
+                if !self.store.on_fetched(now, id, result, env) {
+                    self.on_pull_fetched(now, id, result, env);
+                }
+            }
+            // Everything that is due is done as the turn ends.
+            Input::Wake => {}
+            Input::Command(command) => self.on_command(command),
+        }
+    }
+
+    fn settle(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        if self.phase == Phase::New {
+            return;
+        }
+        self.advance_stop(now, env);
+        self.store.settle(now, env);
+        self.advance_recovery(now, env);
+        self.settle_pulls(now, env);
+        self.release_acks(now, env);
+        self.scan_clients(now, env);
+        if self.phase != Phase::Recovering {
+            self.settle_files(now, env);
+            self.register.settle(now, &self.topics, &self.config, env);
+        }
+    }
+
+    fn deadline(&self) -> Option<(Instant, &'static str)> {
+        if matches!(self.phase, Phase::New | Phase::Stopped) {
+            return None;
+        }
+        let leaving = match self.phase {
+            Phase::Leaving { until } => Some((until, "stop")),
+            Phase::New | Phase::Recovering | Phase::Ready | Phase::Stopping | Phase::Stopped => None,
+        };
+        let serving = self.phase != Phase::Recovering;
+        let named = |at: Option<Instant>, why: &'static str| at.map(|at| (at, why));
+        let when_serving = |at: Option<Instant>, why: &'static str| named(at.filter(|_| serving), why);
+        [
+            leaving,
+            self.store.deadline(),
+            named(self.holds.deadline(), "end of a long poll"),
+            named(self.acks.deadline(self.watermarks()), "flush timeout"),
+            named(self.scan.as_ref().map(Scan::due), "client scan"),
+            when_serving(self.topics.file.deadline(), "topics.json"),
+            when_serving(self.groups.file.deadline(), "subscriptionGroup.json"),
+            when_serving(self.offsets.deadline(), "consumerOffset.json"),
+            when_serving(self.register.deadline(&self.topics), "registration"),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn check_invariants(&self) {
+        self.store.check_invariants();
+        self.topics.check_invariants();
+        self.offsets.check_invariants();
+        self.consumers.check_invariants();
+        self.producers.check_invariants();
+        self.holds.check_invariants();
+        self.acks.check_invariants();
+    }
+}

@@ -1,0 +1,230 @@
+//! Answers that wait until what they promise is true.
+//!
+//! A send is acknowledged when its record lies below the watermark that it asked for: *visible* (what the flush and
+//! replication modes demand), or *written* when it said that it does not wait (`WAIT=false`). The first acknowledgement in a new topic waits for
+//! `topics.json` too. Records are appended in the order of their requests, so each lane is a queue and only its head is looked at;
+//! answers that also wait for the file are few, and in a lane of their own so that nobody waits behind them.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::persist::{ConfigFile, Generation};
+use crate::io::ConnId;
+use crate::time::Instant;
+use crate::wire::Command;
+use crate::wire::code::response_code;
+
+/// How safe a record must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Safety {
+    /// In the page cache.
+    Written,
+    /// As the modes of the store demand.
+    Visible,
+}
+
+/// An answer with what it waits for.
+#[derive(Debug)]
+pub(super) struct Ack {
+    pub(super) conn: ConnId,
+    pub(super) reply: Command,
+    /// End of the last record it speaks of.
+    pub(super) end: u64,
+    pub(super) safety: Safety,
+    /// Change of `topics.json` that must be durable.
+    pub(super) topic: Option<Generation>,
+    /// When it is answered for want of the disk, and for want of a replica.
+    pub(super) flush_deadline: Instant,
+    pub(super) slave_deadline: Instant,
+}
+
+/// Ends of what is safe, in bytes of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watermarks {
+    pub(super) written: u64,
+    /// What the flush mode alone demands.
+    pub(super) flushed: u64,
+    pub(super) visible: u64,
+}
+
+impl Watermarks {
+    fn has_passed(&self, ack: &Ack) -> bool {
+        ack.end
+            <= match ack.safety {
+                Safety::Written => self.written,
+                Safety::Visible => self.visible,
+            }
+    }
+}
+
+/// All answers that wait.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    written: VecDeque<Ack>,
+    visible: VecDeque<Ack>,
+    /// Those that wait for `topics.json`.
+    topics: Vec<Ack>,
+}
+
+impl Acks {
+    /// Parks an answer.
+    pub(super) fn park(&mut self, ack: Ack) {
+        if ack.topic.is_some() {
+            self.topics.push(ack);
+            return;
+        }
+        let lane = match ack.safety {
+            Safety::Written => &mut self.written,
+            Safety::Visible => &mut self.visible,
+        };
+        debug_assert!(lane.back().is_none_or(|last| last.end <= ack.end), "records are appended in order");
+        lane.push_back(ack);
+    }
+
+    /// Hands over the answers that may go: those whose promise is true, and those that waited too long.
+    pub(super) fn release(
+        &mut self,
+        now: Instant,
+        marks: Watermarks,
+        topics: &ConfigFile,
+        mut send: impl FnMut(ConnId, Command),
+    ) {
+        for lane in [&mut self.written, &mut self.visible] {
+            while let Some(ack) = lane.front() {
+                let reply = if marks.has_passed(ack) {
+                    None
+                } else if let Some(code) = overdue(now, marks, ack) {
+                    Some(code)
+                } else {
+                    break;
+                };
+                let ack = lane.pop_front().expect("just seen");
+                send(ack.conn, answer(ack.reply, reply));
+            }
+        }
+        if self.topics.is_empty() {
+            return;
+        }
+        for ack in core::mem::take(&mut self.topics) {
+            let known = ack.topic.is_none_or(|generation| topics.is_durable(generation));
+            if known && marks.has_passed(&ack) {
+                send(ack.conn, ack.reply);
+            } else if let Some(code) = overdue(now, marks, &ack) {
+                send(ack.conn, answer(ack.reply, Some(code)));
+            } else {
+                self.topics.push(ack);
+            }
+        }
+    }
+
+    /// When the next one has waited too long.
+    pub(super) fn deadline(&self, marks: Watermarks) -> Option<Instant> {
+        let heads = self.written.front().into_iter().chain(self.visible.front()).chain(&self.topics);
+        heads.map(|ack| deadline_of(marks, ack)).min()
+    }
+
+    /// Answers that wait.
+    pub(super) fn len(&self) -> usize {
+        self.written.len() + self.visible.len() + self.topics.len()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        for lane in [&self.written, &self.visible] {
+            for (a, b) in lane.iter().zip(lane.iter().skip(1)) {
+                assert!(a.end <= b.end, "answers wait in the order of their records");
+            }
+        }
+    }
+}
+
+fn deadline_of(marks: Watermarks, ack: &Ack) -> Instant {
+    let waits_for_slave =
+        ack.safety == Safety::Visible && ack.end <= marks.flushed && ack.end > marks.visible;
+    if waits_for_slave { ack.slave_deadline } else { ack.flush_deadline }
+}
+
+/// The code of an answer that waited too long: the message is stored, but less safely than was asked for.
+fn overdue(now: Instant, marks: Watermarks, ack: &Ack) -> Option<i32> {
+    if now < deadline_of(marks, ack) {
+        return None;
+    }
+    let waits_for_slave =
+        ack.safety == Safety::Visible && ack.end <= marks.flushed && ack.end > marks.visible;
+    Some(if waits_for_slave { response_code::FLUSH_SLAVE_TIMEOUT } else { response_code::FLUSH_DISK_TIMEOUT })
+}
+
+fn answer(reply: Command, code: Option<i32>) -> Command {
+    match code {
+        Some(code) => Command { code, ..reply },
+        None => reply,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Effect, SyncId};
+    use crate::wire::Ext;
+    use std::vec;
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_nanos(secs * 1_000_000_000)
+    }
+
+    fn ack(n: u64, end: u64, safety: Safety, topic: Option<Generation>) -> Ack {
+        Ack {
+            conn: ConnId::accepted(n),
+            reply: Command::request(0, Ext::None),
+            end,
+            safety,
+            topic,
+            flush_deadline: at(5),
+            slave_deadline: at(3),
+        }
+    }
+
+    fn release(
+        acks: &mut Acks,
+        now: u64,
+        (written, flushed, visible): (u64, u64, u64),
+        topics: &ConfigFile,
+    ) -> Vec<(u64, i32)> {
+        let mut sent = vec![];
+        acks.release(at(now), Watermarks { written, flushed, visible }, topics, |conn, reply| {
+            sent.push((conn.0, reply.code));
+        });
+        acks.check_invariants();
+        sent
+    }
+
+    #[test]
+    fn an_answer_waits_for_its_watermark() {
+        let topics = ConfigFile::new("config/topics.json");
+        let mut acks = Acks::default();
+        acks.park(ack(1, 10, Safety::Visible, None));
+        acks.park(ack(2, 20, Safety::Written, None));
+        acks.park(ack(3, 30, Safety::Visible, None));
+        assert_eq!(release(&mut acks, 0, (30, 0, 0), &topics), [(2, 0)]);
+        assert_eq!(release(&mut acks, 0, (30, 10, 10), &topics), [(1, 0)]);
+        assert_eq!(release(&mut acks, 4, (30, 10, 10), &topics), []);
+        assert_eq!(release(&mut acks, 5, (30, 10, 10), &topics), [(3, response_code::FLUSH_DISK_TIMEOUT)]);
+        acks.park(ack(4, 40, Safety::Visible, None));
+        assert_eq!(release(&mut acks, 2, (40, 40, 10), &topics), []);
+        assert_eq!(release(&mut acks, 3, (40, 40, 10), &topics), [(4, response_code::FLUSH_SLAVE_TIMEOUT)]);
+    }
+
+    #[test]
+    fn the_first_answer_in_a_topic_waits_for_the_file() {
+        let mut topics = ConfigFile::new("config/topics.json");
+        let generation = topics.touch();
+        let mut acks = Acks::default();
+        acks.park(ack(1, 10, Safety::Visible, Some(generation)));
+        acks.park(ack(2, 20, Safety::Visible, None));
+        assert_eq!(release(&mut acks, 0, (20, 20, 20), &topics), [(2, 0)], "nobody waits behind it");
+        let mut out: Vec<Effect<()>> = vec![];
+        topics.begin(SyncId(1), vec![], &mut out);
+        assert_eq!(topics.on_synced(at(0), SyncId(1), Ok(())), Some(Ok(())));
+        assert_eq!(release(&mut acks, 0, (20, 20, 0), &topics), []);
+        assert_eq!(release(&mut acks, 0, (20, 20, 20), &topics), [(1, 0)]);
+    }
+}

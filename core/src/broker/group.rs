@@ -1,0 +1,127 @@
+//! The settings of consumer groups: `subscriptionGroup.json` in memory.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use super::config::BrokerConfig;
+use super::names;
+use super::persist::ConfigFile;
+use crate::time::WallMs;
+use crate::wire::body::{
+    self, BodyError, DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper, perm,
+};
+
+/// All groups.
+#[derive(Debug)]
+pub(super) struct Groups {
+    table: BTreeMap<String, SubscriptionGroupConfig>,
+    /// By group and topic: bits of [`perm`] that are taken away.
+    forbidden: BTreeMap<String, BTreeMap<String, i32>>,
+    version: DataVersion,
+    pub(super) file: ConfigFile,
+}
+
+impl Groups {
+    /// The groups every broker has.
+    pub(super) fn new() -> Groups {
+        let built_in = names::BUILT_IN_GROUPS.iter().map(|name| {
+            let config =
+                SubscriptionGroupConfig { group_name: (*name).into(), ..SubscriptionGroupConfig::default() };
+            (String::from(*name), config)
+        });
+        Groups {
+            table: built_in.collect(),
+            forbidden: BTreeMap::new(),
+            version: DataVersion::default(),
+            file: ConfigFile::new("config/subscriptionGroup.json"),
+        }
+    }
+
+    /// Takes what the file holds.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is not such a file.
+    pub(super) fn load(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        let wrapper: SubscriptionGroupWrapper = body::decode(bytes)?;
+        self.version = wrapper.data_version;
+        for (name, config) in wrapper.subscription_group_table {
+            self.table.insert(name.clone(), SubscriptionGroupConfig { group_name: name, ..config });
+        }
+        self.forbidden.extend(wrapper.forbidden_table);
+        Ok(())
+    }
+
+    /// The settings of a group, if it is known.
+    pub(super) fn get(&self, name: &str) -> Option<&SubscriptionGroupConfig> {
+        self.table.get(name)
+    }
+
+    /// The settings of a group, which is made if that is allowed.
+    pub(super) fn find(
+        &mut self,
+        wall: WallMs,
+        name: &str,
+        config: &BrokerConfig,
+    ) -> Option<&SubscriptionGroupConfig> {
+        if !self.table.contains_key(name) {
+            let allowed = config.auto_create_group || names::is_system_group(name);
+            if !allowed || !names::is_valid_group(name) {
+                return None;
+            }
+            let group =
+                SubscriptionGroupConfig { group_name: name.into(), ..SubscriptionGroupConfig::default() };
+            self.put(wall, group);
+        }
+        self.table.get(name)
+    }
+
+    /// Makes or changes a group.
+    pub(super) fn put(&mut self, wall: WallMs, config: SubscriptionGroupConfig) {
+        self.file.touch();
+        self.version.counter += 1;
+        self.version.timestamp = wall.0;
+        tracing::info!(group = config.group_name, "subscription group put");
+        self.table.insert(config.group_name.clone(), config);
+    }
+
+    /// Whether a group may not read a topic.
+    pub(super) fn is_read_forbidden(&self, group: &str, topic: &str) -> bool {
+        self.forbidden
+            .get(group)
+            .and_then(|topics| topics.get(topic))
+            .is_some_and(|bits| bits & perm::READ != 0)
+    }
+
+    /// What the file is to hold, and slaves get.
+    pub(super) fn wrapper(&self) -> SubscriptionGroupWrapper {
+        SubscriptionGroupWrapper {
+            data_version: self.version,
+            forbidden_table: self.forbidden.clone(),
+            subscription_group_table: self.table.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_made_where_that_is_allowed() {
+        let mut config = BrokerConfig::new("b", "127.0.0.1:10911".parse().expect("address"));
+        for (auto, name, expect) in [
+            (true, "G", true),
+            (true, "bad name", false),
+            (false, "G", false),
+            (false, "CID_RMQ_SYS_X", true),
+            (false, "TOOLS_CONSUMER", true),
+        ] {
+            config.auto_create_group = auto;
+            let mut groups = Groups::new();
+            assert_eq!(groups.find(WallMs(1), name, &config).is_some(), expect, "{name}");
+            let mut again = Groups::new();
+            again.load(&body::encode(&groups.wrapper())).expect("own file");
+            assert_eq!(again.wrapper(), groups.wrapper());
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Requests, in files that mirror the families of their codes.
+//!
+//! A handler answers at once, parks the answer, or refuses; [`Broker::on_request`] sends what is to be sent.
+
+mod offset;
+mod pull;
+mod send;
+mod session;
+
+use alloc::format;
+
+use super::reply::{Answer, Refusal};
+use super::{Broker, BrokerEvent};
+use crate::io::{ConnId, Disk, Env, Now};
+use crate::wire::Command;
+use crate::wire::code::{request_code as code, response_code};
+
+impl Broker {
+    /// Serves one request.
+    pub(super) fn on_request<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
+        let command = match self.serve(now, conn, request, env) {
+            Ok(Answer::Later) => return,
+            Ok(Answer::Now(command)) => command,
+            Err(refusal) => {
+                tracing::debug!(?conn, code = request.code, refusal.code, refusal.remark, "refused");
+                Command::error(request, refusal.code, refusal.remark)
+            }
+        };
+        if !request.is_oneway() {
+            self.conns.send(conn, command, env);
+        }
+    }
+
+    fn serve<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<Answer, Refusal> {
+        match request.code {
+            code::SEND_MESSAGE | code::SEND_MESSAGE_V2 | code::SEND_BATCH_MESSAGE => {
+                self.on_send(now, conn, request, env)
+            }
+            code::PULL_MESSAGE | code::LITE_PULL_MESSAGE => self.on_pull(now, conn, request, env),
+            code::QUERY_CONSUMER_OFFSET => self.on_query_consumer_offset(request, env),
+            code::UPDATE_CONSUMER_OFFSET => self.on_update_consumer_offset(request),
+            code::GET_MAX_OFFSET => self.on_get_max_offset(request),
+            code::GET_MIN_OFFSET => self.on_get_min_offset(request),
+            code::HEART_BEAT => self.on_heartbeat(now, conn, request, env),
+            code::UNREGISTER_CLIENT => self.on_unregister_client(conn, request, env),
+            code::GET_CONSUMER_LIST_BY_GROUP => self.on_get_consumer_list(request),
+            code::LOCK_BATCH_MQ => self.on_lock_batch(now, request),
+            code::UNLOCK_BATCH_MQ => self.on_unlock_batch(request),
+            code::CHECK_CLIENT_CONFIG => self.on_check_client_config(request),
+            other => Err(Refusal::new(
+                response_code::REQUEST_CODE_NOT_SUPPORTED,
+                format!(" request type {other} not supported"),
+            )),
+        }
+    }
+
+    /// Refuses while the store cannot serve: it recovers, or stops.
+    fn check_store(&self) -> Result<(), Refusal> {
+        if self.is_serving() {
+            return Ok(());
+        }
+        let remark = match self.store.progress() {
+            Some((done, total)) => {
+                format!("service not available now: the broker is recovering, {done} of {total} bytes done")
+            }
+            None => "service not available now: the broker is starting or has been shut down".into(),
+        };
+        Err(Refusal::new(response_code::SERVICE_NOT_AVAILABLE, remark))
+    }
+}

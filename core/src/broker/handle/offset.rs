@@ -1,0 +1,99 @@
+//! Where groups stand and where queues end: codes 14, 15, 30, 31.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::super::reply::{Answer, Refusal};
+use super::super::store::{ReadLimits, ReadOutcome};
+use super::super::{Broker, BrokerEvent};
+use crate::io::{Disk, Env};
+use crate::wire::code::response_code;
+use crate::wire::request::{
+    GetMaxOffsetRequest, GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse, Header,
+    QueryConsumerOffsetRequest, QueryConsumerOffsetResponse, UpdateConsumerOffsetRequest,
+};
+use crate::wire::{Command, Ext};
+
+impl Broker {
+    /// A group that never committed starts at 0 when the queue's first message is still in memory; else the client decides
+    /// (22). That is RocketMQ's rule, and why a new group on a young topic sees everything.
+    pub(super) fn on_query_consumer_offset<D: Disk>(
+        &mut self,
+        request: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<Answer, Refusal> {
+        let header: QueryConsumerOffsetRequest<'_> = request.header()?;
+        self.check_store()?;
+        let found = self.offsets.query(&header.consumer_group, &header.topic, header.queue_id);
+        let offset = match found {
+            Some(offset) => offset,
+            None if header.set_zero_if_not_found == Some(false) => {
+                return Err(Refusal::new(
+                    response_code::QUERY_NOT_FOUND,
+                    "Not found, do not set to zero, maybe this group boot first",
+                ));
+            }
+            None if self.is_first_message_resident(&header.topic, header.queue_id, env.disk) => 0,
+            None => {
+                return Err(Refusal::new(
+                    response_code::QUERY_NOT_FOUND,
+                    "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
+                ));
+            }
+        };
+        let ext = QueryConsumerOffsetResponse { offset }.to_ext();
+        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, ext)))
+    }
+
+    fn is_first_message_resident(&mut self, topic: &str, queue_id: i32, disk: &mut impl Disk) -> bool {
+        let Some(queue) = self.store.find_queue(topic, queue_id) else { return false };
+        let limits = ReadLimits { messages_max: 1, bytes_max: 0 };
+        let mut message = Vec::new();
+        let read = self.store.read_messages(queue, 0, limits, |_| true, disk, &mut message);
+        matches!(read, Ok(ReadOutcome::Found { .. }))
+    }
+
+    pub(super) fn on_update_consumer_offset(&mut self, request: &Command) -> Result<Answer, Refusal> {
+        let header: UpdateConsumerOffsetRequest<'_> = request.header()?;
+        self.check_store()?;
+        let (group, topic) = (header.consumer_group.as_ref(), header.topic.as_ref());
+        if self.groups.get(group).is_none() {
+            return Err(Refusal::new(
+                response_code::SUBSCRIPTION_GROUP_NOT_EXIST,
+                format!("Group {group} not exist!"),
+            ));
+        }
+        let Some(known) = self.topics.get(topic) else {
+            return Err(Refusal::new(response_code::TOPIC_NOT_EXIST, format!("Topic {topic} not exist!")));
+        };
+        // RocketMQ takes any queue id; a table that grows with what a peer makes up has no bound.
+        let is_queue = (0..known.queue_ids_end()).contains(&header.queue_id)
+            || self.store.find_queue(topic, header.queue_id).is_some();
+        if !is_queue {
+            return Err(Refusal::new(
+                response_code::INVALID_PARAMETER,
+                format!("queueId[{}] is illegal, topic:[{topic}]", header.queue_id),
+            ));
+        }
+        self.offsets.commit(group, topic, header.queue_id, header.commit_offset);
+        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
+    }
+
+    pub(super) fn on_get_max_offset(&mut self, request: &Command) -> Result<Answer, Refusal> {
+        let header: GetMaxOffsetRequest<'_> = request.header()?;
+        self.check_store()?;
+        let queue = self.store.find_queue(&header.topic, header.queue_id);
+        let offset = queue.map_or(0, |queue| self.store.max_offset(queue));
+        let ext = GetMaxOffsetResponse { offset }.to_ext();
+        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, ext)))
+    }
+
+    pub(super) fn on_get_min_offset(&mut self, request: &Command) -> Result<Answer, Refusal> {
+        let header: GetMinOffsetRequest<'_> = request.header()?;
+        self.check_store()?;
+        let queue = self.store.find_queue(&header.topic, header.queue_id);
+        let offset = queue.map_or(0, |queue| self.store.min_offset(queue));
+        let ext = GetMinOffsetResponse { offset }.to_ext();
+        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, ext)))
+    }
+}

@@ -1,0 +1,491 @@
+//! Messages come in: SEND_MESSAGE, SEND_MESSAGE_V2, SEND_BATCH_MESSAGE.
+//!
+//! Checks are made in RocketMQ's order, so that a request with two faults gets the answer its users know. The properties of a
+//! single message are written anew with what a broker adds to them; those inside a batch are stored as they came, as RocketMQ
+//! does. The answer is parked until the record is as safe as was asked for.
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::super::ack::{Ack, Safety};
+use super::super::persist::Generation;
+use super::super::reply::{Answer, Refusal};
+use super::super::store::{AppendError, Appended};
+use super::super::{Broker, BrokerEvent, names};
+use crate::io::{ConnId, Disk, DiskError, Env, Now};
+use crate::rng::Rng;
+use crate::wire::body::{TopicFilterType, perm, topic_sys_flag};
+use crate::wire::code::{request_code, response_code};
+use crate::wire::message::{Draft, PROPERTIES_BYTES_MAX, decode_batch, properties, property, put_property};
+use crate::wire::request::{SendMessageRequest, SendMessageResponse};
+use crate::wire::{Command, Ext};
+
+/// The region a broker is in, RocketMQ's default.
+const REGION: &[u8] = b"DefaultRegion";
+/// RocketMQ's `MULTI_TAGS_FLAG`.
+const MULTI_TAGS: i32 = 2;
+/// Versions before 3.4.9 do not mean what `maxReconsumeTimes` says.
+const VERSION_3_4_9: i32 = 121;
+/// Bytes of a message id that the broker makes.
+const UNIQUE_ID_BYTES: usize = 16;
+
+/// Where a message goes.
+struct Target<'a> {
+    topic: Cow<'a, str>,
+    queue_id: i32,
+    sys_flag: i32,
+    /// It was tried too often.
+    is_dead: bool,
+}
+
+/// What the broker must know of a message's properties.
+#[derive(Default)]
+struct Facts {
+    wait: bool,
+    unique_id: Bytes,
+}
+
+/// A stored message, and the change of `topics.json` that must be durable before anybody hears of it.
+struct Stored {
+    appended: Appended,
+    topic: Option<Generation>,
+}
+
+impl Broker {
+    pub(super) fn on_send<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<Answer, Refusal> {
+        let header: SendMessageRequest<'_> = request.header()?;
+        self.check_store()?;
+        let born_host = self.conns.peer(conn).unwrap_or(self.config.store_host);
+        self.check_send(now, &header, born_host)?;
+        let queue_id = self.choose_queue(&header, env.rng);
+        if header.batch || request.code == request_code::SEND_BATCH_MESSAGE {
+            return self.send_batch(now, conn, request, &header, queue_id, born_host, env);
+        }
+        let target = self.find_target(now, request, &header, queue_id)?;
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let sent = self.send_one(now, request, &header, &target, born_host, &mut scratch, env);
+        self.scratch = scratch;
+        let (stored, facts) = sent?;
+        let reply = SendMessageResponse {
+            store_host: self.config.store_host,
+            offset: stored.appended.physical_offset,
+            more_offsets: Vec::new(),
+            queue_id: target.queue_id,
+            queue_offset: stored.appended.queue_offset,
+            transaction_id: facts.unique_id,
+        };
+        self.park_send(now, conn, request, reply, stored.appended.end, facts.wait, stored.topic);
+        Ok(Answer::Later)
+    }
+
+    /// RocketMQ's `msgCheck`; makes the topic if it may.
+    fn check_send(
+        &mut self,
+        now: Now,
+        header: &SendMessageRequest<'_>,
+        producer: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let topic = header.topic.as_ref();
+        let known = self.topics.get(topic).map(|known| &known.config);
+        if self.config.permission & perm::WRITE == 0 && known.is_some_and(|known| known.order) {
+            let ip = self.config.store_host.ip();
+            return Err(Refusal::new(
+                response_code::NO_PERMISSION,
+                format!("the broker[{ip}] sending message is forbidden"),
+            ));
+        }
+        names::check_topic(topic).map_err(|remark| Refusal::new(response_code::INVALID_PARAMETER, remark))?;
+        if names::is_send_forbidden(topic) {
+            return Err(Refusal::new(
+                response_code::NO_PERMISSION,
+                format!("Sending message to topic[{topic}] is forbidden."),
+            ));
+        }
+        if known.is_none() {
+            self.create_topic_for(now, header, producer)?;
+        }
+        let topic = self.topics.get(topic).expect("there or just made");
+        if header.queue_id >= topic.queue_ids_end() {
+            return Err(Refusal::new(
+                response_code::INVALID_PARAMETER,
+                format!(
+                    "request queueId[{}] is illegal, TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}, perm={}] Producer: {producer}",
+                    header.queue_id,
+                    topic.config.topic_name,
+                    topic.config.read_queue_nums,
+                    topic.config.write_queue_nums,
+                    topic.config.perm,
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn create_topic_for(
+        &mut self,
+        now: Now,
+        header: &SendMessageRequest<'_>,
+        producer: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let topic = header.topic.as_ref();
+        let is_retry = names::group_of_retry(topic).is_some();
+        let sys_flag = match (header.unit_mode, is_retry) {
+            (false, _) => 0,
+            (true, true) => topic_sys_flag::UNIT_SUB,
+            (true, false) => topic_sys_flag::UNIT,
+        };
+        let queues = header.default_topic_queue_nums;
+        let made = self.topics.create_by_send(
+            now.wall,
+            topic,
+            &header.default_topic,
+            queues,
+            sys_flag,
+            &self.config,
+        );
+        if let Err(why) = made {
+            if !is_retry {
+                tracing::warn!(topic, %producer, why, "topic not made");
+                return Err(Refusal::topic_not_exist(topic));
+            }
+            self.topics.ensure(now.wall, topic, 1, false, sys_flag);
+        }
+        Ok(())
+    }
+
+    fn choose_queue(&self, header: &SendMessageRequest<'_>, rng: &mut Rng) -> i32 {
+        if header.queue_id >= 0 {
+            return header.queue_id;
+        }
+        let queues = self.topics.get(&header.topic).map_or(0, |topic| topic.config.write_queue_nums);
+        rng.below(u64::try_from(queues).unwrap_or(0)) as i32
+    }
+
+    /// RocketMQ's `handleRetryAndDLQ`: a message sent to a retry topic too often goes to the dead-letter queue instead.
+    fn find_target<'a>(
+        &mut self,
+        now: Now,
+        request: &Command,
+        header: &'a SendMessageRequest<'_>,
+        queue_id: i32,
+    ) -> Result<Target<'a>, Refusal> {
+        let topic = header.topic.as_ref();
+        let mut target =
+            Target { topic: Cow::Borrowed(topic), queue_id, sys_flag: header.sys_flag, is_dead: false };
+        if let Some(group) = names::group_of_retry(topic) {
+            let Some(config) = self.groups.find(now.wall, group, &self.config) else {
+                return Err(Refusal::group_missing(group));
+            };
+            let asked = header.max_reconsume_times.filter(|_| request.version >= VERSION_3_4_9);
+            let tries_max = asked.unwrap_or(config.retry_max_times);
+            // A group that holds queue locks consumes in order: RocketMQ takes whatever it sends back for dead.
+            if header.reconsume_times > tries_max || self.locks.has_live(now.mono, group) {
+                let dead = names::dlq_topic(group);
+                self.topics.ensure(now.wall, &dead, 1, false, 0);
+                target = Target { topic: Cow::Owned(dead), queue_id: 0, is_dead: true, ..target };
+            }
+        }
+        let filter_type = self.topics.get(&target.topic).map(|topic| topic.config.topic_filter_type);
+        if filter_type == Some(TopicFilterType::MultiTag) {
+            target.sys_flag |= MULTI_TAGS;
+        }
+        Ok(target)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
+    fn send_one<D: Disk>(
+        &mut self,
+        now: Now,
+        request: &Command,
+        header: &SendMessageRequest<'_>,
+        target: &Target<'_>,
+        born_host: SocketAddr,
+        scratch: &mut Vec<u8>,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<(Stored, Facts), Refusal> {
+        scratch.clear();
+        let text = header.properties.as_bytes();
+        self.check_served(text)?;
+        let mut facts = put_properties(text, target.is_dead, &self.config.cluster_name, scratch);
+        if facts.unique_id.is_empty() {
+            facts.unique_id = Bytes::from(unique_id(now, self.config.store_host, env.rng));
+            put_property(b"UNIQ_KEY", &facts.unique_id, scratch);
+        }
+        let draft = Draft {
+            topic: &target.topic,
+            queue_id: target.queue_id,
+            flag: header.flag,
+            sys_flag: target.sys_flag,
+            born_timestamp: header.born_timestamp,
+            born_host,
+            store_host: self.config.store_host,
+            reconsume_times: header.reconsume_times,
+            prepared_transaction_offset: 0,
+            body: &request.body,
+            properties: scratch,
+        };
+        Ok((self.store_draft(now, &draft, env.disk)?, facts))
+    }
+
+    /// What is not served yet is refused, so that nobody takes a delayed message for a delivered one.
+    fn check_served(&self, text: &[u8]) -> Result<(), Refusal> {
+        for (name, value) in properties(text) {
+            let is_delayed = name == b"DELAY" && value != b"0" && !value.starts_with(b"-");
+            let is_timed = matches!(name, b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS");
+            if is_delayed || is_timed || (name == b"TRAN_MSG" && value.eq_ignore_ascii_case(b"true")) {
+                let what = String::from_utf8_lossy(name);
+                return Err(Refusal::new(
+                    response_code::MESSAGE_ILLEGAL,
+                    format!("messages with the property {what} are not served by this broker"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
+    fn send_batch<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        header: &SendMessageRequest<'_>,
+        queue_id: i32,
+        born_host: SocketAddr,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<Answer, Refusal> {
+        if names::group_of_retry(&header.topic).is_some() {
+            return Err(Refusal::new(
+                response_code::MESSAGE_ILLEGAL,
+                format!("batch request does not support retry group {}", header.topic),
+            ));
+        }
+        let items = decode_batch(&request.body).map_err(|error| {
+            Refusal::new(response_code::MESSAGE_ILLEGAL, format!("the batch is malformed: {error}"))
+        })?;
+        if request.body.len() as u64 > self.config.store.body_bytes_max {
+            return Err(self.message_illegal());
+        }
+        let topic = self.topics.get_mut(&header.topic).expect("checked");
+        let multi_tags =
+            if topic.config.topic_filter_type == TopicFilterType::MultiTag { MULTI_TAGS } else { 0 };
+        let (queue, changed) = (topic.queue(queue_id, &mut self.store), topic.changed);
+        let mut drafts = Vec::with_capacity(items.len());
+        for item in &items {
+            check_properties(item.properties)?;
+            drafts.push(Draft {
+                topic: &header.topic,
+                queue_id,
+                flag: item.flag,
+                sys_flag: header.sys_flag | multi_tags,
+                born_timestamp: header.born_timestamp,
+                born_host,
+                store_host: self.config.store_host,
+                reconsume_times: header.reconsume_times,
+                prepared_transaction_offset: 0,
+                body: item.body,
+                properties: item.properties,
+            });
+        }
+        let mut appended = Vec::with_capacity(drafts.len());
+        self.store
+            .append_batch(now, queue, &drafts, env.disk, &mut appended)
+            .map_err(|error| self.refuse_append(error))?;
+        let first = appended.first().expect("a batch is never empty");
+        let last = appended.last().expect("a batch is never empty");
+        let text = header.properties.as_bytes();
+        let reply = SendMessageResponse {
+            store_host: self.config.store_host,
+            offset: first.physical_offset,
+            more_offsets: appended[1..].iter().map(|put| put.physical_offset).collect(),
+            queue_id,
+            queue_offset: first.queue_offset,
+            transaction_id: Bytes::copy_from_slice(property(text, b"UNIQ_KEY").unwrap_or_default()),
+        };
+        let topic = (!self.topics.file.is_durable(changed)).then_some(changed);
+        self.park_send(now, conn, request, reply, last.end, waits(property(text, b"WAIT")), topic);
+        Ok(Answer::Later)
+    }
+
+    /// Puts a message into a queue of a topic that is there.
+    fn store_draft<D: Disk>(&mut self, now: Now, draft: &Draft<'_>, disk: &mut D) -> Result<Stored, Refusal> {
+        check_properties(draft.properties)?;
+        let topic = self.topics.get_mut(draft.topic).ok_or_else(|| Refusal::topic_not_exist(draft.topic))?;
+        let queue = topic.queue(draft.queue_id, &mut self.store);
+        let changed = topic.changed;
+        let appended =
+            self.store.append(now, queue, draft, disk).map_err(|error| self.refuse_append(error))?;
+        let topic = (!self.topics.file.is_durable(changed)).then_some(changed);
+        Ok(Stored { appended, topic })
+    }
+
+    fn refuse_append(&self, error: AppendError) -> Refusal {
+        match error {
+            AppendError::TooLarge => self.message_illegal(),
+            AppendError::NotReady | AppendError::Disk(DiskError::Full) => Refusal::new(
+                response_code::SERVICE_NOT_AVAILABLE,
+                "service not available now. It may be caused by one of the following reasons: the broker's disk is full, messages are put to the slave, message store has been shut down, etc.",
+            ),
+            AppendError::NotARecord => unreachable!("only raw bytes of another log are refused so"),
+            AppendError::Disk(error) => {
+                tracing::error!(%error, "message not stored");
+                Refusal::new(
+                    response_code::SYSTEM_ERROR,
+                    format!("create mapped file failed, server is busy or broken: {error}"),
+                )
+            }
+        }
+    }
+
+    fn message_illegal(&self) -> Refusal {
+        Refusal::new(
+            response_code::MESSAGE_ILLEGAL,
+            format!(
+                "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg properties length limit 32KB.",
+                self.config.store.body_bytes_max
+            ),
+        )
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
+    fn park_send(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        reply: SendMessageResponse,
+        end: u64,
+        wait: bool,
+        topic: Option<Generation>,
+    ) {
+        if request.is_oneway() {
+            return;
+        }
+        self.acks.park(Ack {
+            conn,
+            reply: Command::response(request, response_code::SUCCESS, Ext::SendReply(reply)),
+            end,
+            safety: if wait { Safety::Visible } else { Safety::Written },
+            topic,
+            flush_deadline: now.mono + self.config.flush_timeout,
+            slave_deadline: now.mono + self.config.slave_timeout,
+        });
+    }
+}
+
+/// Whether a send waits for flush and replication; absent means yes.
+fn waits(value: Option<&[u8]>) -> bool {
+    value.is_none_or(|value| value.eq_ignore_ascii_case(b"true"))
+}
+
+/// Bounds, and what recovery takes for a page that was never written.
+fn check_properties(text: &[u8]) -> Result<(), Refusal> {
+    if text.len() > PROPERTIES_BYTES_MAX {
+        return Err(Refusal::new(
+            response_code::MESSAGE_ILLEGAL,
+            format!(
+                "the message is illegal: its properties have {} bytes, the limit is {PROPERTIES_BYTES_MAX}",
+                text.len()
+            ),
+        ));
+    }
+    if memchr::memchr(0, text).is_some() {
+        return Err(Refusal::new(
+            response_code::MESSAGE_ILLEGAL,
+            "the message is illegal: its properties hold a zero byte",
+        ));
+    }
+    Ok(())
+}
+
+/// Writes the properties of a single message as a broker stores them.
+fn put_properties(text: &[u8], is_dead: bool, cluster: &str, out: &mut Vec<u8>) -> Facts {
+    let mut facts = Facts { wait: true, unique_id: Bytes::new() };
+    out.reserve(text.len() + cluster.len() + 64);
+    for (name, value) in properties(text) {
+        match name {
+            // The client may not say what the broker says, nor what only a pop adds.
+            b"POP_CK" | b"CLUSTER" | b"MSG_REGION" | b"TRACE_ON" => continue,
+            b"DELAY" if is_dead => continue,
+            b"WAIT" => facts.wait = waits(Some(value)),
+            b"UNIQ_KEY" => facts.unique_id = Bytes::copy_from_slice(value),
+            _ => {}
+        }
+        put_property(name, value, out);
+    }
+    if is_dead {
+        put_property(b"DELAY", b"-1", out);
+    }
+    put_property(b"CLUSTER", cluster.as_bytes(), out);
+    put_property(b"MSG_REGION", REGION, out);
+    put_property(b"TRACE_ON", b"true", out);
+    facts
+}
+
+/// A message id for a client that gave none: upper-case hexadecimal, as a client would have made it.
+fn unique_id(now: Now, host: SocketAddr, rng: &mut Rng) -> String {
+    let mut id = [0; UNIQUE_ID_BYTES];
+    if let SocketAddr::V4(host) = host {
+        id[..4].copy_from_slice(&host.ip().octets());
+    }
+    id[4..8].copy_from_slice(&(now.wall.0 as u32).to_be_bytes());
+    id[8..].copy_from_slice(&rng.next_u64().to_be_bytes());
+    id.iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_stored_as_a_broker_stores_them() {
+        for (text, dead, expect, wait, id) in [
+            (
+                &b"KEYS\x01k\x02UNIQ_KEY\x01U\x02WAIT\x01false\x02POP_CK\x01x\x02CLUSTER\x01mine"[..],
+                false,
+                &b"KEYS\x01k\x02UNIQ_KEY\x01U\x02WAIT\x01false\x02CLUSTER\x01C\x02MSG_REGION\x01DefaultRegion\x02TRACE_ON\x01true\x02"[..],
+                false,
+                &b"U"[..],
+            ),
+            (
+                b"DELAY\x013\x02",
+                true,
+                b"DELAY\x01-1\x02CLUSTER\x01C\x02MSG_REGION\x01DefaultRegion\x02TRACE_ON\x01true\x02",
+                true,
+                b"",
+            ),
+            (b"", false, b"CLUSTER\x01C\x02MSG_REGION\x01DefaultRegion\x02TRACE_ON\x01true\x02", true, b""),
+        ] {
+            let mut out = Vec::new();
+            let facts = put_properties(text, dead, "C", &mut out);
+            assert_eq!(out, expect);
+            assert_eq!((facts.wait, &facts.unique_id[..]), (wait, id));
+        }
+    }
+
+    #[test]
+    fn zero_bytes_and_long_properties_are_refused() {
+        for (text, expect) in [
+            (&b"a\x01b\x02"[..], true),
+            (b"a\x01\x00b\x02", false),
+            (&[b'x'; PROPERTIES_BYTES_MAX], true),
+            (&[b'x'; PROPERTIES_BYTES_MAX + 1], false),
+        ] {
+            assert_eq!(check_properties(text).is_ok(), expect, "{}", text.len());
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What each group has committed: `consumerOffset.json` in memory, with its journal.
+//!
+//! The broker itself never moves a committed offset back, except at the start: an offset beyond the end of its queue is set
+//! to that end, because the messages it stood for are gone.
+//!
+//! See [`super::journal`] for what survives which death.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::NameMap;
+use super::journal::{self, Journal};
+use super::persist::ConfigFile;
+use super::store::Store;
+use crate::io::{Disk, DiskError, Effect, SyncId};
+use crate::time::{Duration, Instant};
+use crate::wire::body::{self, BodyError, ConsumerOffsetSerializeWrapper, DataVersion};
+
+/// The offsets of one group in one topic.
+#[derive(Debug)]
+struct Entry {
+    /// `topic@group`
+    key: String,
+    /// By queue id; few, and mostly asked for in turn.
+    queues: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    queue_id: i32,
+    offset: i64,
+    /// Committed in this turn, so listed in `pending`.
+    pending: bool,
+}
+
+/// The file, with what it holds beyond RocketMQ's.
+#[derive(serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
+struct GenerationOnly {
+    gantry_generation: u64,
+}
+
+/// All committed offsets.
+#[derive(Debug)]
+pub(super) struct Offsets {
+    /// Never iterated.
+    by_key: NameMap<String, usize>,
+    entries: Vec<Entry>,
+    /// Committed in this turn: entry and slot.
+    pending: Vec<(usize, usize)>,
+    version: DataVersion,
+    pub(super) file: ConfigFile,
+    flush_interval: Duration,
+    flush_due: Instant,
+    /// Generation of the JSON file on the disk.
+    generation: u64,
+    journal: Option<Journal>,
+    /// Of the file that is on its way.
+    next_journal: Option<Journal>,
+    records: Vec<u8>,
+    key: String,
+}
+
+impl Offsets {
+    pub(super) fn new(flush_interval: Duration) -> Offsets {
+        Offsets {
+            by_key: NameMap::default(),
+            entries: Vec::new(),
+            pending: Vec::new(),
+            version: DataVersion::default(),
+            file: ConfigFile::new("config/consumerOffset.json"),
+            flush_interval,
+            flush_due: Instant::ZERO,
+            generation: 0,
+            journal: None,
+            next_journal: None,
+            records: Vec::new(),
+            key: String::new(),
+        }
+    }
+
+    /// Takes what the file holds.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is not such a file.
+    pub(super) fn load(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        let wrapper: ConsumerOffsetSerializeWrapper = body::decode(bytes)?;
+        let GenerationOnly { gantry_generation } = body::decode(bytes)?;
+        self.version = wrapper.data_version.unwrap_or_default();
+        self.generation = gantry_generation;
+        for (key, queues) in wrapper.offset_table {
+            for (queue_id, offset) in queues {
+                self.set(&key, queue_id, offset);
+            }
+        }
+        self.pending_done();
+        Ok(())
+    }
+
+    /// Takes what was committed after the file was written, and begins a new generation, so that nothing is ever appended
+    /// to a journal of unknown length.
+    ///
+    /// # Errors
+    /// [`DiskError`] when the journal is there but cannot be read.
+    pub(super) fn recover(&mut self, now: Instant, disk: &mut impl Disk) -> Result<(), DiskError> {
+        let mut replayed = Vec::new();
+        if self.generation > 0 {
+            journal::replay(self.generation, disk, |key, queue_id, offset| {
+                replayed.push((String::from(key), queue_id, offset));
+            })?;
+        }
+        if !replayed.is_empty() {
+            tracing::info!(records = replayed.len(), "committed offsets taken from the journal");
+        }
+        for (key, queue_id, offset) in replayed {
+            self.set(&key, queue_id, offset);
+        }
+        self.pending_done();
+        self.file.touch();
+        self.flush_due = now;
+        Ok(())
+    }
+
+    /// Sets offsets beyond the end of their queues to that end.
+    pub(super) fn clamp(&mut self, store: &Store) {
+        for entry in &mut self.entries {
+            let topic = entry.key.rsplit_once('@').map_or(entry.key.as_str(), |(topic, _)| topic);
+            for slot in &mut entry.queues {
+                let end = store.find_queue(topic, slot.queue_id).map_or(0, |queue| store.max_offset(queue));
+                if slot.offset > end {
+                    tracing::warn!(
+                        key = entry.key,
+                        queue_id = slot.queue_id,
+                        offset = slot.offset,
+                        end,
+                        "committed offset lies beyond the end of its queue: set to the end"
+                    );
+                    slot.offset = end;
+                    self.file.touch();
+                }
+            }
+        }
+    }
+
+    /// What a group has committed; -1 is RocketMQ's word for nothing.
+    pub(super) fn query(&mut self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        self.build_key(group, topic);
+        let entry = &self.entries[*self.by_key.get(self.key.as_str())?];
+        let slot = entry.queues.iter().find(|slot| slot.queue_id == queue_id)?;
+        (slot.offset >= 0).then_some(slot.offset)
+    }
+
+    /// A client's commit. Any value is taken, lower ones too: clients and operators may go back.
+    pub(super) fn commit(&mut self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+        self.build_key(group, topic);
+        let key = core::mem::take(&mut self.key);
+        self.set(&key, queue_id, offset);
+        self.key = key;
+    }
+
+    fn build_key(&mut self, group: &str, topic: &str) {
+        self.key.clear();
+        self.key.push_str(topic);
+        self.key.push('@');
+        self.key.push_str(group);
+    }
+
+    fn set(&mut self, key: &str, queue_id: i32, offset: i64) {
+        let at = match self.by_key.get(key) {
+            Some(at) => *at,
+            None => {
+                self.by_key.insert(key.into(), self.entries.len());
+                self.entries.push(Entry { key: key.into(), queues: Vec::new() });
+                self.entries.len() - 1
+            }
+        };
+        let queues = &mut self.entries[at].queues;
+        let slot = queues.iter().position(|slot| slot.queue_id == queue_id).unwrap_or_else(|| {
+            queues.push(Slot { queue_id, offset: -1, pending: false });
+            queues.len() - 1
+        });
+        if queues[slot].offset == offset {
+            return;
+        }
+        queues[slot].offset = offset;
+        if !queues[slot].pending {
+            queues[slot].pending = true;
+            self.pending.push((at, slot));
+        }
+    }
+
+    fn pending_done(&mut self) {
+        for (entry, slot) in self.pending.drain(..) {
+            self.entries[entry].queues[slot].pending = false;
+        }
+    }
+
+    /// Ends a turn: writes its commits to the journals, and begins to replace the file when that is due.
+    pub(super) fn settle<D: Disk, E>(
+        &mut self,
+        now: Instant,
+        next_sync: impl FnOnce() -> SyncId,
+        disk: &mut D,
+        out: &mut Vec<Effect<E>>,
+    ) {
+        self.write_pending(disk);
+        if self.file.is_due(now) && (now >= self.flush_due || self.is_journal_full()) {
+            self.begin_replacement(now, next_sync(), disk, out);
+        }
+    }
+
+    fn is_journal_full(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::is_full)
+    }
+
+    fn write_pending(&mut self, disk: &mut impl Disk) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.records.clear();
+        for (entry, slot) in &self.pending {
+            let entry = &self.entries[*entry];
+            let slot = &entry.queues[*slot];
+            journal::put_record(&entry.key, slot.queue_id, slot.offset, &mut self.records);
+        }
+        self.pending_done();
+        self.file.touch();
+        for journal in [&mut self.journal, &mut self.next_journal] {
+            if let Some(open) = journal
+                && let Err(error) = open.append(&self.records, disk)
+            {
+                tracing::warn!(%error, "commits are not safe from a crash until consumerOffset.json is written");
+                *journal = None;
+                self.flush_due = Instant::ZERO;
+            }
+        }
+    }
+
+    fn begin_replacement<D: Disk, E>(
+        &mut self,
+        now: Instant,
+        id: SyncId,
+        disk: &mut D,
+        out: &mut Vec<Effect<E>>,
+    ) {
+        let next = self.generation + 1;
+        self.next_journal = match Journal::create(next, disk) {
+            Ok(journal) => Some(journal),
+            Err(error) => {
+                tracing::warn!(%error, "no journal: commits are safe from a crash only with consumerOffset.json");
+                None
+            }
+        };
+        self.version.counter += 1;
+        let bytes = self.to_json(Some(next));
+        self.file.begin(id, bytes, out);
+        self.flush_due = now + self.flush_interval;
+    }
+
+    /// Takes a completed replacement; `None` when it is another file's. See [`ConfigFile::on_synced`].
+    pub(super) fn on_synced(
+        &mut self,
+        now: Instant,
+        id: SyncId,
+        result: Result<(), DiskError>,
+        disk: &mut impl Disk,
+    ) -> Option<Result<(), DiskError>> {
+        let outcome = self.file.on_synced(now, id, result)?;
+        let obsolete = if result.is_ok() {
+            self.generation += 1;
+            core::mem::replace(&mut self.journal, self.next_journal.take())
+        } else {
+            self.next_journal.take()
+        };
+        if let Some(journal) = obsolete {
+            journal.remove(disk);
+        }
+        Some(outcome)
+    }
+
+    /// When the file is to be written next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.file.deadline().map(|retry| retry.max(self.flush_due))
+    }
+
+    /// Writes the file as soon as it may be.
+    pub(super) fn flush_now(&mut self) {
+        self.flush_due = Instant::ZERO;
+    }
+
+    /// The table as RocketMQ writes it.
+    pub(super) fn to_json(&self, generation: Option<u64>) -> Vec<u8> {
+        let mut out = Vec::new();
+        body::ObjectWriter::write(&mut out, |object| {
+            object.member("dataVersion", &self.version);
+            if let Some(generation) = generation {
+                object.member("gantryGeneration", &generation);
+            }
+            object.member("offsetTable", &self.table());
+        });
+        out
+    }
+
+    fn table(&self) -> BTreeMap<&str, BTreeMap<i32, i64>> {
+        let queues = |entry: &Entry| entry.queues.iter().map(|slot| (slot.queue_id, slot.offset)).collect();
+        self.entries.iter().map(|entry| (entry.key.as_str(), queues(entry))).collect()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(self.by_key.len(), self.entries.len(), "every entry has one key");
+        let pending: usize =
+            self.entries.iter().map(|entry| entry.queues.iter().filter(|slot| slot.pending).count()).sum();
+        assert_eq!(pending, self.pending.len(), "what was committed in this turn is listed once");
+    }
+}

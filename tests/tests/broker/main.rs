@@ -1,0 +1,8 @@
+//! The broker machine, driven through [`Node::turn`] over the memory disk: what a client sees of each request, and what survives.
+
+mod harness;
+
+mod messages;
+mod names;
+mod offsets;
+mod sessions;

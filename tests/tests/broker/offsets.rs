@@ -1,0 +1,174 @@
+//! Committed offsets, and what survives which death.
+
+use std::time::Duration;
+
+use gantry_core::wire::Command;
+use gantry_core::wire::code::{request_code, response_code as code};
+use gantry_core::wire::request::{
+    Header, PullMessageRequest, QueryConsumerOffsetRequest, QueryConsumerOffsetResponse,
+};
+
+use crate::harness::{World, commit, config, heartbeat, pull, pull_header, send};
+
+fn query(group: &str, topic: &str, queue_id: i32) -> Command {
+    let header = QueryConsumerOffsetRequest {
+        consumer_group: group.to_owned().into(),
+        topic: topic.to_owned().into(),
+        queue_id,
+        set_zero_if_not_found: None,
+    };
+    Command::request(request_code::QUERY_CONSUMER_OFFSET, header.to_ext())
+}
+
+fn offset(answer: &Command) -> Result<i64, i32> {
+    match answer.code {
+        code::SUCCESS => Ok(QueryConsumerOffsetResponse::decode(&answer.ext).expect("header").offset),
+        other => Err(other),
+    }
+}
+
+/// A broker with ten messages in T-0 and the group G.
+fn filled() -> World {
+    let mut world = World::new(config());
+    let conn = world.connect(1);
+    for _ in 0..10 {
+        world.call(conn, send("T", 0, "", "m"));
+    }
+    world.call(conn, heartbeat("c", "G", "T", "*", 1));
+    world
+}
+
+#[test]
+fn a_group_that_never_committed_starts_by_javas_rule() {
+    let mut world = filled();
+    let conn = world.connect(2);
+    assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(0), "young and in memory");
+    assert_eq!(offset(&world.call(conn, query("G", "T", 1))), Err(code::QUERY_NOT_FOUND), "empty");
+    world.disk().set_cold_ratio(1000);
+    assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Err(code::QUERY_NOT_FOUND), "not in memory");
+}
+
+#[test]
+fn commits_are_checked() {
+    let mut world = filled();
+    let conn = world.connect(2);
+    for (group, topic, queue, expect) in [
+        ("G", "T", 0, code::SUCCESS),
+        ("nobody", "T", 0, code::SUBSCRIPTION_GROUP_NOT_EXIST),
+        ("G", "nothing", 0, code::TOPIC_NOT_EXIST),
+        ("G", "T", 4, code::INVALID_PARAMETER),
+        ("G", "T", -1, code::INVALID_PARAMETER),
+    ] {
+        assert_eq!(world.call(conn, commit(group, topic, queue, 5)).code, expect, "{group} {topic} {queue}");
+    }
+    assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(5));
+    assert_eq!(world.call(conn, commit("G", "T", 0, 3)).code, code::SUCCESS);
+    assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(3), "clients may go back");
+}
+
+#[test]
+fn a_pull_commits_what_it_says() {
+    let mut world = filled();
+    let conn = world.connect(2);
+    for (flag, expect) in [(4, Ok(0)), (4 | 1, Ok(7))] {
+        let header = PullMessageRequest { sys_flag: flag, commit_offset: 7, ..pull_header("T", 0, 0) };
+        world.call(conn, Command::request(request_code::PULL_MESSAGE, header.to_ext()));
+        assert_eq!(offset(&world.call(conn, query("G", "T", 0))), expect);
+    }
+}
+
+#[test]
+fn kill_forgets_no_commit() {
+    let mut world = filled();
+    // Deaths at different times after the file was written, with commits before and after.
+    for (round, wait_ms) in [0, 1, 4_999, 5_000, 5_001, 12_000].into_iter().enumerate() {
+        let conn = world.connect(2);
+        let value = 1 + round as i64;
+        world.call(conn, commit("G", "T", 0, value));
+        world.pass(Duration::from_millis(wait_ms));
+        world.call(conn, commit("%RETRY%".len().to_string().as_str(), "T", 0, 1));
+        world.call(conn, commit("G", "T", 0, value));
+        world.call(conn, commit("G", "T", 1, value));
+        world = world.kill();
+        world.run();
+        let conn = world.connect(2);
+        assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(value), "after {wait_ms} ms");
+        // Queue 1 is empty: nothing beyond its end is kept.
+        assert_eq!(offset(&world.call(conn, query("G", "T", 1))), Ok(0));
+    }
+}
+
+#[test]
+fn commits_survive_a_death_while_the_file_is_replaced() {
+    let mut world = filled();
+    let conn = world.connect(2);
+    world.call(conn, commit("G", "T", 0, 1));
+    world.pass(Duration::from_secs(6));
+    world.call(conn, commit("G", "T", 0, 2));
+    world.disk().set_automatic(false);
+    world.advance(Duration::from_secs(6));
+    assert!(world.disk().pending().count() > 0, "the replacement is under way");
+    world.call_now(conn, commit("G", "T", 0, 3));
+    // The death decides whether the replacement happened; either way the last commit is there.
+    let mut world = world.kill();
+    world.run();
+    let conn = world.connect(2);
+    assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(3));
+}
+
+#[test]
+fn a_file_that_rocketmq_wrote_makes_the_journal_old() {
+    let mut world = filled();
+    let conn = world.connect(2);
+    world.call(conn, commit("G", "T", 0, 4));
+    world.disk().kill();
+    world.disk().revive();
+    let mut disk = {
+        let mut world = world.kill();
+        world.run();
+        let conn = world.connect(3);
+        world.call(conn, commit("G", "T", 0, 5));
+        world
+    };
+    replace(
+        &mut disk,
+        "config/consumerOffset.json",
+        br#"{"dataVersion":{"counter":9,"timestamp":1},"offsetTable":{"T@G":{0:2}}}"#,
+    );
+    let mut world = disk.kill();
+    world.run();
+    let conn = world.connect(2);
+    assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(2));
+}
+
+/// Puts other content into a file, as another program would.
+fn replace(world: &mut World, path: &str, bytes: &'static [u8]) {
+    use gantry_core::io::{Disk, SyncId};
+    world.disk().replace(SyncId(1), path, bytes.into());
+    world.disk().complete_all();
+    let mut done = Vec::new();
+    world.disk().reap(&mut done);
+}
+
+#[test]
+fn a_damaged_file_is_named_and_nothing_is_overwritten() {
+    for path in ["config/topics.json", "config/subscriptionGroup.json", "config/consumerOffset.json"] {
+        let mut world = filled();
+        let conn = world.connect(2);
+        world.call(conn, commit("G", "T", 0, 4));
+        world.pass(Duration::from_secs(6));
+        replace(&mut world, path, b"{\"dataVersion\":{\"coun");
+        let mut world = world.kill();
+        world.run();
+        let reason = world.failed.clone().expect("does not start");
+        assert!(reason.starts_with(path), "{reason}");
+        // With a backup it starts, and keeps the damaged file.
+        let mut world = world.kill();
+        replace(&mut world, &format!("{path}.bak"), b"{}");
+        world.run();
+        assert_eq!(world.failed, None);
+        assert!(world.disk().peek(&format!("{path}.damaged")).is_some());
+        let conn = world.connect(2);
+        assert_eq!(world.call(conn, pull("T", 0, 0)).code, code::SUCCESS, "topics come back from the store");
+    }
+}
