@@ -318,15 +318,6 @@ impl MappedDisk {
         Ok(())
     }
 
-    fn on_replaced(&mut self, path: &str) {
-        let Some(index) = self.table.find(path) else { return };
-        let full = self.root.join(path);
-        let is_old = self.table.file(index, &self.root).is_ok_and(|file| !system::is_same_file(file, &full));
-        if is_old {
-            self.forget(path);
-        }
-    }
-
     fn on_fetched(&mut self, id: FetchId, result: Result<Vec<u8>, DiskError>) -> Result<(), DiskError> {
         match (result, self.fetches.get_mut(&id)) {
             (Ok(bytes), Some(fetch)) => {
@@ -356,7 +347,7 @@ impl Disk for MappedDisk {
         let file = self.table.with_descriptor(|| system::create_file(&full, len)).or_disk_error()?;
         // Whoever removed the file by hand while it was open has ended its names.
         self.forget(path);
-        let index = self.table.add(path, len, file);
+        let index = self.table.add(path, len, file).or_disk_error()?;
         self.table.open(index, kind)
     }
 
@@ -367,7 +358,7 @@ impl Disk for MappedDisk {
             None => {
                 let file = self.table.with_descriptor(|| system::open_file(&full)).or_disk_error()?;
                 let len = file.metadata().or_disk_error()?.len();
-                self.table.add(path, len, file)
+                self.table.add(path, len, file).or_disk_error()?
             }
         };
         self.table.open(index, kind)
@@ -541,7 +532,10 @@ impl Disk for MappedDisk {
             done.push(match finished {
                 Finished::Synced(id, result) => Done::Synced(id, result),
                 Finished::Replaced(id, path, result) => {
-                    self.on_replaced(&path);
+                    // Names from before the completion are of the old file, or as good as: they end.
+                    if result.is_ok() {
+                        self.forget(&path);
+                    }
                     Done::Synced(id, result)
                 }
                 Finished::Fetched(id, result) => Done::Fetched(id, self.on_fetched(id, result)),

@@ -111,6 +111,19 @@ fn a_death_cuts_the_write_it_falls_into() {
 }
 
 #[test]
+fn a_death_in_a_creation_leaves_none_or_a_part_or_the_whole() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let mut disk = MemoryDisk::new(Rng::from_seed(seed));
+        disk.kill_at_operation(1);
+        assert_eq!(disk.create("log", 3 * 4096, FileKind::Log), Err(DiskError::Io));
+        disk.revive();
+        seen.insert(disk.stat("log").unwrap().map(|entry| entry.len / 4096));
+    }
+    assert_eq!(seen, [None, Some(0), Some(1), Some(2), Some(3)].into());
+}
+
+#[test]
 fn a_death_in_an_operation_does_it_or_not() {
     let mut seen = BTreeSet::new();
     for seed in 0..50 {
@@ -151,6 +164,8 @@ fn a_sync_covers_what_was_written_before_it_began() {
     disk.write(file, 10, b"after").unwrap();
     assert!(disk.complete(Ticket::Sync(SyncId(1)), Ok(())));
     assert_eq!(reaped(&mut disk), [Done::Synced(SyncId(1), Ok(()))]);
+    disk.sync(SyncId(2), SyncTarget::File(file));
+    assert_eq!(disk.pending().map(|pending| pending.bytes).collect::<Vec<_>>(), [5]);
     let seen = outcomes(&disk, 50, |disk| {
         let bytes = disk.peek("log").unwrap();
         assert_eq!(&bytes[..6], b"before");

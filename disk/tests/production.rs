@@ -91,6 +91,8 @@ fn a_store_is_opened_once_in_a_process() {
 fn a_store_is_opened_by_one_process() {
     for role in ["gantry", "rocketmq"] {
         let root = tempfile::tempdir().unwrap();
+        // Whoever stops gives the store back.
+        drop(try_open(root.path()).unwrap_or_else(|error| panic!("{error}")));
         let mut child = other_process(role, root.path());
         let refused = refusal(root.path());
         assert!(refused.contains(root.path().join("lock").to_str().unwrap()), "{role}: {refused}");
@@ -260,6 +262,39 @@ fn more_files_than_descriptors() {
         let held = fs::read_dir("/proc/self/fd").unwrap().filter_map(|e| is_ours(e).then_some(())).count();
         assert!(held <= 8, "{held} descriptors are held");
     }
+}
+
+/// Whether `path` is mapped by this process.
+#[cfg(target_os = "linux")]
+fn is_mapped(path: &Path) -> bool {
+    fs::read_to_string("/proc/self/maps").unwrap().contains(path.to_str().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_is_mapped_while_it_is_written_and_not_when_it_is_cut() {
+    let mut test = Mapped::new();
+    let path = test.root().canonicalize().unwrap().join("log");
+    let log = test.disk().create("log", 4 << 20, FileKind::Log).unwrap();
+    assert!(!is_mapped(&path));
+    test.disk().write(log, 0, b"x").unwrap();
+    assert!(is_mapped(&path));
+    test.disk().truncate(log, 1 << 20).unwrap();
+    // The helper may still be at it.
+    let ends = |path: &Path| {
+        (0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            !is_mapped(path)
+        })
+    };
+    assert!(ends(&path));
+    test.disk().write(log, 0, b"y").unwrap();
+    assert!(is_mapped(&path));
+    test.disk().close(log);
+    assert!(ends(&path));
+    let table = test.disk().open("log", FileKind::Table).unwrap();
+    test.disk().write(table, 0, b"z").unwrap();
+    assert!(!is_mapped(&path));
 }
 
 #[test]

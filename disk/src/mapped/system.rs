@@ -155,12 +155,10 @@ fn modified_ms(meta: &fs::Metadata) -> i64 {
     }
 }
 
-/// Whether `file` is still what `path` names.
-pub(super) fn is_same_file(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        (Err(_), _) | (_, Err(_)) => false,
-    }
+/// What tells a file from every other one that exists.
+pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let meta = file.metadata()?;
+    Ok((meta.dev(), meta.ino()))
 }
 
 /// How many descriptors this process may have open.

@@ -41,6 +41,8 @@ pub(super) struct Node {
     /// The mapped window, when the file is a log that is being written.
     pub(super) window: Option<Window>,
     slots: Vec<u32>,
+    /// Whatever else may be found at the path some day is another file.
+    identity: (u64, u64),
     file: Option<Arc<File>>,
     used: bool,
     ring_at: usize,
@@ -105,7 +107,8 @@ impl Table {
     }
 
     /// Adds a file that is not in the table.
-    pub(super) fn add(&mut self, path: &str, len: u64, file: File) -> usize {
+    pub(super) fn add(&mut self, path: &str, len: u64, file: File) -> io::Result<usize> {
+        let identity = system::identity(&file)?;
         let serial = self.next_serial;
         self.next_serial += 1;
         let node = Node {
@@ -114,6 +117,7 @@ impl Table {
             serial,
             window: None,
             slots: Vec::new(),
+            identity,
             file: None,
             used: false,
             ring_at: 0,
@@ -130,7 +134,7 @@ impl Table {
         };
         self.by_path.insert(path.to_owned(), index);
         self.hold(index, file);
-        index
+        Ok(index)
     }
 
     /// A new name for an open file.
@@ -190,6 +194,10 @@ impl Table {
         if self.node(index).file.is_none() {
             let path = root.join(&self.node(index).path);
             let file = self.with_descriptor(|| system::open_file(&path))?;
+            if system::identity(&file)? != self.node(index).identity {
+                // Replaced, and its name ends as soon as the machine hears of it.
+                return Err(Errno::NOENT.into());
+            }
             self.hold(index, file);
         }
         let node = self.node_mut(index);
@@ -262,7 +270,7 @@ mod tests {
                 let path = n.to_string();
                 std::fs::write(dir.path().join(&path), &path).expect("written");
                 let file = system::open_file(&dir.path().join(&path)).expect("opened");
-                let node = table.add(&path, 1, file);
+                let node = table.add(&path, 1, file).expect("added");
                 table.open(node, FileKind::Table).expect("a slot")
             })
             .collect();
