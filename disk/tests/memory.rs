@@ -213,6 +213,31 @@ fn entries_are_durable_after_the_sync_of_their_directory() {
 }
 
 #[test]
+fn a_name_keeps_a_prefix_of_its_changes() {
+    let mut disk = disk();
+    durable_file(&mut disk, "a", 1, FileKind::Table);
+    disk.rename("a", "b").unwrap();
+    disk.rename("b", "c").unwrap();
+    disk.create("a", 2, FileKind::Table).unwrap();
+    let look =
+        |disk: &mut MemoryDisk| disk.files().map(|(path, len)| format!("{path}{len}")).collect::<String>();
+    // The file itself is always there, under one of its names, and never in two places.
+    assert_eq!(outcomes(&disk, 300, look), ["a1", "b1", "c1", "a2b1", "a2c1"].map(str::to_owned).into());
+}
+
+#[test]
+fn a_sync_of_a_directory_covers_what_was_before_it_began() {
+    let mut disk = disk();
+    disk.create("d/a", 1, FileKind::Table).unwrap();
+    disk.sync(SyncId(1), SyncTarget::Dir("d".to_owned()));
+    disk.create("d/b", 1, FileKind::Table).unwrap();
+    disk.complete_all();
+    let look =
+        |disk: &mut MemoryDisk| (disk.stat("d/a").unwrap().is_some(), disk.stat("d/b").unwrap().is_some());
+    assert_eq!(outcomes(&disk, 50, look), BTreeSet::from([(true, false), (true, true)]));
+}
+
+#[test]
 fn a_creation_that_was_not_synced_may_have_any_length() {
     let mut disk = disk();
     disk.create("log", 4 * 4096, FileKind::Log).unwrap();

@@ -229,6 +229,22 @@ fn parts_of_a_store_may_lie_elsewhere() {
 }
 
 #[test]
+fn an_old_name_never_reaches_the_new_file() {
+    let mut test = Mapped::with(MappedOptions { descriptors_max: 1, ..MappedOptions::default() });
+    let old = test.disk().create("x", 0, FileKind::Journal).unwrap();
+    test.disk().write(old, 0, b"old").unwrap();
+    test.disk().create("other", 0, FileKind::Journal).unwrap();
+    test.disk().replace(SyncId(1), "x", Bytes::from_static(b"new"));
+    while fs::read(test.root().join("x")).unwrap() != b"new" {
+        std::thread::yield_now();
+    }
+    // Replaced, and the machine has not heard of it.
+    assert_eq!(test.disk().write(old, 3, b"!"), Err(DiskError::NotFound));
+    test.finish(1);
+    assert_eq!(test.disk().read_small("x", 10), Ok(b"new".to_vec()));
+}
+
+#[test]
 fn more_files_than_descriptors() {
     let mut test = Mapped::with(MappedOptions {
         descriptors_max: 8,

@@ -89,7 +89,8 @@ pub(super) enum Warm {
     Unknown,
 }
 
-/// Fills `buffer` from `offset` with what is in memory, and waits for nothing.
+/// Fills `buffer` from `offset` with what is in memory, and waits for nothing. The kernel begins to read ahead where
+/// something is missing, which is wanted: whoever reads on from there soon finds it.
 #[cfg(target_os = "linux")]
 pub(super) fn read_warm(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Warm> {
     use rustix::io::ReadWriteFlags;

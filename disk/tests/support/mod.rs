@@ -15,9 +15,6 @@ use tempfile::TempDir;
 /// A completion that takes longer has got lost.
 const COMPLETION_WAIT: Duration = Duration::from_secs(60);
 
-/// How often a page is asked to leave memory.
-const COOLING_ATTEMPTS: u32 = 1000;
-
 /// A disk under test.
 pub trait TestDisk {
     type D: Disk;
@@ -28,8 +25,8 @@ pub trait TestDisk {
     fn finish(&mut self, count: usize) -> Vec<Done>;
     /// The process dies and a new one begins.
     fn restart(&mut self);
-    /// Drives the page at `offset` of a synced file out of memory; false when that cannot be done here.
-    fn cool(&mut self, path: &str, offset: u64) -> bool;
+    /// Drives a synced file out of memory, which may need several attempts; false when that cannot be done here.
+    fn cool(&mut self, path: &str) -> bool;
 }
 
 pub struct Memory(pub MemoryDisk);
@@ -58,7 +55,7 @@ impl TestDisk for Memory {
         self.0.revive();
     }
 
-    fn cool(&mut self, _path: &str, _offset: u64) -> bool {
+    fn cool(&mut self, _path: &str) -> bool {
         self.0.set_cold_ratio(1000);
         // What was written in a turn is warm until the next one.
         self.0.reap(&mut Vec::new());
@@ -139,27 +136,22 @@ impl TestDisk for Mapped {
     }
 
     #[cfg(target_os = "linux")]
-    fn cool(&mut self, path: &str, offset: u64) -> bool {
+    fn cool(&mut self, path: &str) -> bool {
         use rustix::io::{Errno, ReadWriteFlags, preadv2};
         let file = std::fs::File::open(self.root.path().join(path)).unwrap();
-        // A page that something is just busy with stays: the kernel takes the advice when it can.
-        for _ in 0..COOLING_ATTEMPTS {
-            file.sync_data().unwrap();
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-            let mut byte = [0];
-            match preadv2(&file, &mut [std::io::IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
-                Err(Errno::AGAIN) => return true,
-                Ok(_) => std::thread::sleep(Duration::from_millis(1)),
-                Err(Errno::OPNOTSUPP) => break,
-                Err(error) => panic!("{error}"),
-            }
+        let mut byte = [0];
+        let asked = preadv2(&file, &mut [std::io::IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
+        if asked == Err(Errno::OPNOTSUPP) {
+            skip("this file system cannot tell what is in memory: cold reads are not tested");
+            return false;
         }
-        skip("this file system cannot tell what is in memory, or keeps all of it: cold reads are not tested");
-        false
+        file.sync_data().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        true
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn cool(&mut self, _path: &str, _offset: u64) -> bool {
+    fn cool(&mut self, _path: &str) -> bool {
         skip("this system cannot tell what is in memory: cold reads are not tested");
         false
     }
@@ -187,8 +179,8 @@ impl TestDisk for Pwritten {
         self.0.restart();
     }
 
-    fn cool(&mut self, path: &str, offset: u64) -> bool {
-        self.0.cool(path, offset)
+    fn cool(&mut self, path: &str) -> bool {
+        self.0.cool(path)
     }
 }
 
