@@ -141,7 +141,8 @@ bodies! {
     CheckClientRequestBody {
         client_id: String,
         group: String,
-        namespace: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         subscription_data: SubscriptionData,
     }
     /// A client's connection.
