@@ -103,32 +103,39 @@ def is_answering(address):
     return remoting.call(address, 105, {"topic": "TBW102"})["code"] in (0, 17)
 
 
-def has_route(address):
-    """Whether the name server at an address knows a broker that creates topics."""
+def creator(address):
+    """The broker that creates topics, as the name server at an address knows it; None when there is none."""
     reply = remoting.call(address, 105, {"topic": "TBW102", "acceptStandardJsonOnly": "true"})
-    return reply["code"] == 0 and bool(json.loads(reply["body"])["brokerDatas"])
+    brokers = json.loads(reply["body"])["brokerDatas"] if reply["code"] == 0 else []
+    return brokers[0] if brokers else None
+
+
+def has_route(address, broker_id=0):
+    broker = creator(address)
+    return broker is not None and str(broker_id) in broker["brokerAddrs"]
 
 
 class JavaServers:
-    """RocketMQ 5.5.0: a name server that stays, and a broker that comes and goes.
+    """RocketMQ 5.5.0: a name server that stays (unless `namesrv` is the address of another), and a broker that comes and goes.
 
     Both tell others to find them at 127.0.0.1; with another `bind` something that listens there must pass it on.
     """
 
     kind = "java"
 
-    def __init__(self, directory, store, ports, classpath, settings=None, jvm=(), bind="127.0.0.1"):
+    def __init__(self, directory, store, ports, classpath, settings=None, jvm=(), bind="127.0.0.1", namesrv=None):
         self.directory, self.store, self.ports, self.bind = directory, store, ports, bind
+        self.other_namesrv = namesrv
         self.classpath, self.settings, self.jvm = classpath, settings or {}, list(jvm)
         self.namesrv = self.broker = None
         os.makedirs(os.path.join(directory, "home", "conf"), exist_ok=True)
         os.makedirs(store, exist_ok=True)
 
     def address(self):
-        return f"127.0.0.1:{self.ports.namesrv}"
+        return self.other_namesrv or f"127.0.0.1:{self.ports.namesrv}"
 
     def start(self):
-        if self.namesrv is None:
+        if self.namesrv is None and not self.other_namesrv:
             self.namesrv = self.launch("namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", {
                 "listenPort": self.ports.namesrv, "bindAddress": self.bind})
             # A broker that misses its first registration tries again 10 s later.
@@ -150,7 +157,8 @@ class JavaServers:
         Its own first registration often goes nowhere, because its connection to the name server is not up yet, and
         the next one comes 10 s later. A change of its permission makes it register at once.
         """
-        if has_route((self.bind, self.ports.namesrv)):
+        host, port = self.other_namesrv.split(":") if self.other_namesrv else (self.bind, self.ports.namesrv)
+        if has_route((host, int(port)), self.settings.get("brokerId", 0)):
             return True
         remoting.call((self.bind, self.ports.broker), 25, {}, b"brokerPermission=6")
         return False
