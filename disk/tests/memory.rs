@@ -218,7 +218,8 @@ fn a_name_keeps_a_prefix_of_its_changes() {
     durable_file(&mut disk, "a", 1, FileKind::Table);
     disk.rename("a", "b").unwrap();
     disk.rename("b", "c").unwrap();
-    disk.create("a", 2, FileKind::Table).unwrap();
+    let second = disk.create("a", 2, FileKind::Table).unwrap();
+    synced(&mut disk, SyncTarget::File(second));
     let look =
         |disk: &mut MemoryDisk| disk.files().map(|(path, len)| format!("{path}{len}")).collect::<String>();
     // The file itself is always there, under one of its names, and never in two places.
