@@ -17,11 +17,15 @@
 
 pub mod check;
 pub mod clock;
+pub mod cluster;
 pub mod digest;
 pub mod engine;
 pub mod fault;
 pub mod history;
 pub mod log;
+pub mod plan;
 pub mod process;
+pub mod run;
+pub mod scenario;
 pub mod workload;
 pub mod world;

@@ -382,3 +382,15 @@ fn a_fault_left_out_leaves_the_others_as_they_were() {
     assert!(only_second.notes.contains(&(33, format!("Died({:?})", Death::Process))));
     assert!(!only_second.notes.iter().any(|(at, _)| *at == 12));
 }
+
+#[test]
+fn a_pause_that_outlives_its_process_does_not_hold_up_the_next_one() {
+    let faults = vec![
+        (12, Fault::Pause { host: ANSWERER, lasts: Duration::from_secs(200) }),
+        (13, Fault::ProcessDeath { host: ANSWERER, operation: 0, down: Duration::from_secs(1) }),
+        (22, Fault::Pause { host: ANSWERER, lasts: Duration::from_secs(1) }),
+    ];
+    let ran = run(Run { faults, secs: 55, ..Run::default() });
+    let answers = ran.notes.iter().filter(|(_, text)| text.starts_with("Answered"));
+    assert_eq!(answers.map(|(at, _)| *at).collect::<Vec<_>>(), [10, 30, 40, 50]);
+}

@@ -12,7 +12,7 @@ use gantry_core::time::{Duration, Instant};
 use super::told::Told;
 use super::{Checker, Cx, Verdict, secs, unsafe_because};
 use crate::history::{Queue, Reader};
-use crate::world::{Fact, HostId};
+use crate::world::Fact;
 
 const NAME: &str = "offsets";
 /// Offsets are synced every five seconds (`flushConsumerOffsetInterval`); a sync takes up to a second.
@@ -30,6 +30,8 @@ struct Commit {
 pub struct Offsets {
     /// In the order taken.
     commits: BTreeMap<(Reader, Queue), Vec<Commit>>,
+    /// When the master died or stood still: no sync of what came just before.
+    stops: Vec<Instant>,
     looked: u64,
 }
 
@@ -49,14 +51,9 @@ impl Offsets {
         let commits = self.commits.get(&key).map_or(&[][..], Vec::as_slice);
         let mut allowed = Vec::new();
         let mut nothing = true;
-        let loss = last_loss(cx, cx.setup.cast.master);
         for commit in commits {
             // What was surely taken replaces all before it, unless a power loss could take it back.
-            let lasting = match loss {
-                Some(loss) => commit.at > loss || commit.at + LOSS_MAX < loss,
-                None => true,
-            };
-            if commit.certain && lasting {
+            if commit.certain && self.is_lasting(cx, commit.at) {
                 allowed.clear();
                 nothing = false;
             }
@@ -64,12 +61,16 @@ impl Offsets {
         }
         (allowed, nothing)
     }
-}
 
-/// The last power loss, or the first of several that came so close to each other that no sync need lie between them.
-fn last_loss(cx: &Cx<'_>, host: HostId) -> Option<Instant> {
-    let losses = cx.ledger.power_losses().iter().filter(|(lost, _)| *lost == host).map(|(_, at)| *at);
-    losses.reduce(|earlier, later| if later - earlier < LOSS_MAX { earlier } else { later })
+    /// Whether what was committed at a time has been synced before the next power loss.
+    fn is_lasting(&self, cx: &Cx<'_>, at: Instant) -> bool {
+        let master = cx.setup.cast.master;
+        let mut losses =
+            cx.ledger.power_losses().iter().filter(|(host, lost)| *host == master && *lost >= at);
+        let Some((_, loss)) = losses.next() else { return true };
+        let synced_by = at + LOSS_MAX;
+        synced_by < *loss && !self.stops.iter().any(|stop| *stop >= at && *stop <= synced_by)
+    }
 }
 
 impl Checker for Offsets {
@@ -114,7 +115,10 @@ impl Checker for Offsets {
         Ok(())
     }
 
-    fn on_fact(&mut self, _cx: &Cx<'_>, _fact: &Fact<'_>) -> Verdict {
+    fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
+        if cx.host == cx.setup.cast.master && matches!(fact, Fact::Died(_) | Fact::Paused) {
+            self.stops.push(cx.at);
+        }
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use gantry_disk::MemoryDisk;
 
 use super::ledger::Ledger;
 use super::{Flush, Setup, Verdict, stuck_because, unsafe_because};
-use crate::world::HostId;
 
 const NAME: &str = "replica";
 const BLANK_MAGIC: u32 = 0xCBD4_3194;

@@ -5,6 +5,7 @@
 //! Does not verify: what a broker registered, permissions, or routes that nobody asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
@@ -28,13 +29,21 @@ struct Heard {
     conn: ConnId,
 }
 
+/// A request under way, and what was known when it was taken: the name server answers at once, and other inputs of the same
+/// turn, seen before its answer leaves, come after it.
+#[derive(Debug)]
+struct Asked {
+    topic: String,
+    heard: Rc<BTreeMap<String, Heard>>,
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Routes {
-    heard: BTreeMap<String, Heard>,
+    heard: Rc<BTreeMap<String, Heard>>,
     /// Addresses that each topic's route has shown, and must go on showing.
     shown: BTreeMap<String, BTreeSet<String>>,
-    asked: BTreeMap<(ConnId, i32), String>,
+    asked: BTreeMap<(ConnId, i32), Asked>,
     resumed: Instant,
     looked: u64,
 }
@@ -49,8 +58,8 @@ impl Routes {
             code::REGISTER_BROKER | code::QUERY_DATA_VERSION | code::BROKER_HEARTBEAT => {
                 let Some(address) = command.ext.get("brokerAddr") else { return };
                 if command.code == code::REGISTER_BROKER {
-                    self.heard.insert(address.into_owned(), Heard { at, conn });
-                } else if let Some(heard) = self.heard.get_mut(&*address) {
+                    Rc::make_mut(&mut self.heard).insert(address.into_owned(), Heard { at, conn });
+                } else if let Some(heard) = Rc::make_mut(&mut self.heard).get_mut(&*address) {
                     heard.at = at;
                 }
             }
@@ -61,7 +70,8 @@ impl Routes {
             }
             code::GET_ROUTEINFO_BY_TOPIC => {
                 if let Some(topic) = command.ext.get("topic") {
-                    self.asked.insert((conn, command.opaque), topic.into_owned());
+                    let asked = Asked { topic: topic.into_owned(), heard: self.heard.clone() };
+                    self.asked.insert((conn, command.opaque), asked);
                 }
             }
             _ => {}
@@ -69,7 +79,7 @@ impl Routes {
     }
 
     fn drop_address(&mut self, address: &str) {
-        self.heard.remove(address);
+        Rc::make_mut(&mut self.heard).remove(address);
         for addresses in self.shown.values_mut() {
             addresses.remove(address);
         }
@@ -88,7 +98,7 @@ impl Routes {
     }
 
     fn on_answer(&mut self, cx: &Cx<'_>, conn: ConnId, command: &Command) -> Verdict {
-        let Some(topic) = self.asked.remove(&(conn, command.opaque)) else { return Ok(()) };
+        let Some(Asked { topic, heard }) = self.asked.remove(&(conn, command.opaque)) else { return Ok(()) };
         let addresses = match command.code {
             reply::SUCCESS => addresses(&command.body),
             reply::TOPIC_NOT_EXIST => BTreeSet::new(),
@@ -96,7 +106,7 @@ impl Routes {
         };
         for address in &addresses {
             self.looked += 1;
-            let Some(heard) = self.heard.get(address) else {
+            let Some(heard) = heard.get(address) else {
                 let what = format!("{address} is in the route of {topic} though its connection ended");
                 return unsafe_because(NAME, what);
             };
@@ -111,7 +121,7 @@ impl Routes {
         }
         let shown = self.shown.entry(topic.clone()).or_default();
         for address in shown.iter().filter(|address| !addresses.contains(*address)) {
-            let Some(heard) = self.heard.get(address) else { continue };
+            let Some(heard) = heard.get(address) else { continue };
             self.looked += 1;
             if cx.at < heard.at + EXPIRY {
                 let what = format!(

@@ -6,7 +6,7 @@
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 
-use super::{Fault, FaultEntry, Way};
+use super::{Fault, FaultEntry, FaultKind, Way};
 use crate::world::HostId;
 
 /// A host that things can happen to.
@@ -27,11 +27,12 @@ pub struct FaultPlan {
     pub from: Instant,
     /// All is mended by then.
     pub until: Instant,
+    /// Which kinds.
+    pub kinds: Vec<FaultKind>,
     /// To whom.
     pub targets: Vec<Target>,
 }
 
-const KINDS: u64 = 9;
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 const PARTITION_MAX: Duration = Duration::from_secs(200);
 const DOWN_MAX: Duration = Duration::from_secs(150);
@@ -44,7 +45,7 @@ const IN_OPERATION_OF: u64 = 3;
 
 /// Draws a list in the order of time.
 pub fn draw(rng: &mut Rng, plan: &FaultPlan) -> Vec<FaultEntry> {
-    let kinds: Vec<u64> = (0..KINDS).filter(|_| rng.one_in(2)).collect();
+    let kinds: Vec<FaultKind> = plan.kinds.iter().copied().filter(|_| rng.one_in(2)).collect();
     let count = rng.below(plan.count_max + 1);
     let mut entries = Vec::new();
     for _ in 0..count {
@@ -61,50 +62,51 @@ pub fn draw(rng: &mut Rng, plan: &FaultPlan) -> Vec<FaultEntry> {
     entries
 }
 
-fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: u64) -> Option<Fault> {
+fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
     let targets = &plan.targets;
     let disks: Vec<Target> = targets.iter().copied().filter(|target| target.has_disk).collect();
     Some(match kind {
-        0 | 1 => {
+        FaultKind::ProcessDeath => {
             let target = *pick(rng, targets)?;
             let in_operation = target.has_disk && !rng.one_in(IN_OPERATION_OF);
             let operation = if in_operation { 1 + rng.below(OPERATION_MAX) } else { 0 };
             Fault::ProcessDeath { host: target.host, operation, down: spread(rng, DOWN_MAX) }
         }
-        2 => {
+        FaultKind::PowerLoss => {
             let host = pick(rng, targets)?.host;
             Fault::PowerLoss { hosts: vec![host], apart: Duration::ZERO, down: spread(rng, DOWN_MAX) }
         }
-        3 => {
+        FaultKind::RackPowerLoss => {
             let mut hosts: Vec<HostId> = disks.iter().map(|target| target.host).collect();
+            // A target may be listed twice, to be hit more often.
+            hosts.dedup();
             if rng.one_in(2) {
                 hosts.reverse();
             }
             let apart = Duration::from_nanos(rng.below(RACK_APART_MAX.as_nanos() as u64));
             Fault::PowerLoss { hosts, apart, down: spread(rng, DOWN_MAX) }
         }
-        4 => {
+        FaultKind::Reset => {
             let (a, b) = pair(rng, targets)?;
             Fault::Reset { a, b }
         }
-        5 => {
+        FaultKind::Partition => {
             let (a, b) = pair(rng, targets)?;
             let way = if rng.one_in(2) { Way::Both } else { Way::Forward };
             Fault::Partition { a, b, way, lasts: spread(rng, PARTITION_MAX) }
         }
-        6 => Fault::Pause { host: pick(rng, targets)?.host, lasts: spread(rng, PAUSE_MAX) },
-        7 => {
+        FaultKind::Pause => Fault::Pause { host: pick(rng, targets)?.host, lasts: spread(rng, PAUSE_MAX) },
+        FaultKind::Latency => {
             let (a, b) = pair(rng, targets)?;
             let extra = spread(rng, Duration::from_secs(2));
             Fault::Latency { a, b, extra, lasts: spread(rng, SLOW_MAX) }
         }
-        _ => {
-            if rng.one_in(3) {
-                Fault::Isolation { host: pick(rng, targets)?.host, lasts: spread(rng, PARTITION_MAX) }
-            } else {
-                let extra = spread(rng, Duration::from_secs(8));
-                Fault::SlowDisk { host: pick(rng, &disks)?.host, extra, lasts: spread(rng, SLOW_MAX) }
-            }
+        FaultKind::Isolation => {
+            Fault::Isolation { host: pick(rng, targets)?.host, lasts: spread(rng, PARTITION_MAX) }
+        }
+        FaultKind::SlowDisk => {
+            let extra = spread(rng, Duration::from_secs(8));
+            Fault::SlowDisk { host: pick(rng, &disks)?.host, extra, lasts: spread(rng, SLOW_MAX) }
         }
     })
 }
@@ -140,6 +142,7 @@ mod tests {
             count_max: 12,
             from: Instant::from_nanos(1_000_000_000),
             until: Instant::from_nanos(400_000_000_000),
+            kinds: FaultKind::ALL.to_vec(),
             targets: vec![target(0, false), target(1, true), target(2, true)],
         }
     }

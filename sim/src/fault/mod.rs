@@ -9,6 +9,7 @@ mod draw;
 use std::fmt;
 
 use gantry_core::time::{Duration, Instant};
+use serde::Deserialize;
 
 pub use draw::{FaultPlan, Target, draw};
 
@@ -39,6 +40,61 @@ pub enum Way {
     Both,
     /// What the first sends does not reach the second.
     Forward,
+}
+
+/// A kind of fault, by the word that names it in scenarios and summaries.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// [`Fault::ProcessDeath`].
+    ProcessDeath,
+    /// [`Fault::PowerLoss`] of one host.
+    PowerLoss,
+    /// [`Fault::PowerLoss`] of several.
+    RackPowerLoss,
+    /// [`Fault::Reset`].
+    Reset,
+    /// [`Fault::Partition`].
+    Partition,
+    /// [`Fault::Isolation`].
+    Isolation,
+    /// [`Fault::Pause`].
+    Pause,
+    /// [`Fault::Latency`].
+    Latency,
+    /// [`Fault::SlowDisk`].
+    SlowDisk,
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: &[FaultKind] = &[
+        FaultKind::ProcessDeath,
+        FaultKind::PowerLoss,
+        FaultKind::RackPowerLoss,
+        FaultKind::Reset,
+        FaultKind::Partition,
+        FaultKind::Isolation,
+        FaultKind::Pause,
+        FaultKind::Latency,
+        FaultKind::SlowDisk,
+    ];
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FaultKind::ProcessDeath => "process-death",
+            FaultKind::PowerLoss => "power-loss",
+            FaultKind::RackPowerLoss => "rack-power-loss",
+            FaultKind::Reset => "reset",
+            FaultKind::Partition => "partition",
+            FaultKind::Isolation => "isolation",
+            FaultKind::Pause => "pause",
+            FaultKind::Latency => "latency",
+            FaultKind::SlowDisk => "slow-disk",
+        })
+    }
 }
 
 /// One thing that goes wrong.
@@ -147,18 +203,18 @@ impl Fault {
         }
     }
 
-    /// A word for its kind.
-    pub fn kind(&self) -> &'static str {
+    /// Its kind.
+    pub fn kind(&self) -> FaultKind {
         match self {
-            Fault::ProcessDeath { .. } => "process death",
-            Fault::PowerLoss { hosts, .. } if hosts.len() > 1 => "rack power loss",
-            Fault::PowerLoss { .. } => "power loss",
-            Fault::Reset { .. } => "reset",
-            Fault::Partition { .. } => "partition",
-            Fault::Isolation { .. } => "isolation",
-            Fault::Pause { .. } => "pause",
-            Fault::Latency { .. } => "latency",
-            Fault::SlowDisk { .. } => "slow disk",
+            Fault::ProcessDeath { .. } => FaultKind::ProcessDeath,
+            Fault::PowerLoss { hosts, .. } if hosts.len() > 1 => FaultKind::RackPowerLoss,
+            Fault::PowerLoss { .. } => FaultKind::PowerLoss,
+            Fault::Reset { .. } => FaultKind::Reset,
+            Fault::Partition { .. } => FaultKind::Partition,
+            Fault::Isolation { .. } => FaultKind::Isolation,
+            Fault::Pause { .. } => FaultKind::Pause,
+            Fault::Latency { .. } => FaultKind::Latency,
+            Fault::SlowDisk { .. } => FaultKind::SlowDisk,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod record;
 pub mod requests;
 pub mod route;
 pub mod rpc;
+pub mod watcher;
 
 use std::sync::Arc;
 

@@ -37,6 +37,7 @@ impl<O: Observer> World<O> {
         disk.revive();
         host.restart_after = None;
         host.paused = false;
+        host.paused_until = Instant::ZERO;
         host.life += 1;
         host.known_tickets.clear();
         let options = ProbeOptions {

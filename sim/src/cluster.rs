@@ -1,0 +1,124 @@
+//! The hosts of a world: the machines of production, configured as the plan says, and the workloads beside them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gantry_core::broker::store::{FlushMode, StoreConfig};
+use gantry_core::broker::{Broker, BrokerConfig, BrokerEvent};
+use gantry_core::io::Protocol;
+use gantry_core::namesrv::{self, NameServer, NameServerConfig};
+use gantry_core::time::{Duration, Instant};
+
+use crate::check::Flush;
+use crate::history::{Report, Tell};
+use crate::plan::{NAMES, Plan};
+use crate::process::Process;
+use crate::workload::ClientOptions;
+use crate::workload::consumer::Consumer;
+use crate::workload::producer::Producer;
+use crate::workload::watcher::Watcher;
+use crate::world::{HostPlan, Life};
+
+const NAME_SERVER_PORT: u16 = 9876;
+const BROKER_PORT: u16 = 10911;
+/// Replication is on the port after the broker's.
+const HA_PORT: u16 = BROKER_PORT + 1;
+
+impl Tell for namesrv::Event {
+    fn report(self) -> Option<Report> {
+        None
+    }
+}
+
+impl Tell for BrokerEvent {
+    fn report(self) -> Option<Report> {
+        None
+    }
+}
+
+fn ip(host: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, host as u8 + 1)
+}
+
+fn name_server_address() -> Arc<str> {
+    SocketAddr::new(ip(0).into(), NAME_SERVER_PORT).to_string().into()
+}
+
+/// The hosts, in the order of [`crate::plan::NAMES`].
+pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
+    let start = Instant::ZERO;
+    let client = |host: usize| ClientOptions {
+        name_server: name_server_address(),
+        client_id: format!("{}@{}", ip(host), NAMES[host]),
+    };
+    let (sends, consumes, audits) = (plan.producer.clone(), plan.consumer.clone(), plan.auditor.clone());
+    let (producer, consumer, auditor, watcher) = (client(3), client(4), client(5), client(6));
+    let (topics, interval) = (plan.topics, plan.watch_interval);
+    let listens = vec![(BROKER_PORT, Protocol::Remoting), (HA_PORT, Protocol::HaMaster)];
+    // A host without a process is as good as none.
+    let follower_start = if plan.follower { start } else { plan.ends_at + Duration::from_secs(1) };
+    let name_server = |life: Life| life.run(NameServer::new(NameServerConfig::default()));
+    vec![
+        host(0, vec![(NAME_SERVER_PORT, Protocol::Remoting)], start, 0, name_server),
+        host(1, listens.clone(), start, plan.sizes.cold_per_mille, broker(plan, 0)),
+        host(2, listens, follower_start, plan.sizes.cold_per_mille, broker(plan, 1)),
+        host(3, Vec::new(), start, 0, move |life| {
+            let at = life.at - Instant::ZERO;
+            let machine = Producer::new(producer.clone(), Rc::clone(&sends), life.number, at, life.now);
+            life.run(machine)
+        }),
+        host(4, Vec::new(), start, 0, move |life| {
+            let machine = Consumer::new(consumer.clone(), consumes.clone(), life.now);
+            life.run(machine)
+        }),
+        host(5, Vec::new(), plan.audit_at, 0, move |life| {
+            let machine = Consumer::new(auditor.clone(), audits.clone(), life.now);
+            life.run(machine)
+        }),
+        host(6, Vec::new(), start, 0, move |life| {
+            let machine = Watcher::new(watcher.clone(), topics, interval, life.now);
+            life.run(machine)
+        }),
+    ]
+}
+
+fn host(
+    index: usize,
+    listens: Vec<(u16, Protocol)>,
+    starts: Instant,
+    cold_per_mille: u32,
+    spawn: impl Fn(Life) -> Box<dyn Process> + 'static,
+) -> HostPlan {
+    // Of clients, what they report is enough.
+    let tapped = !listens.is_empty();
+    let spawn = Box::new(spawn);
+    HostPlan { name: NAMES[index], ip: ip(index), listens, starts, tapped, cold_per_mille, spawn }
+}
+
+fn broker(plan: &Plan, id: i64) -> impl Fn(Life) -> Box<dyn Process> + 'static {
+    let config = broker_config(plan, id);
+    move |life| life.run(Broker::new(config.clone()))
+}
+
+fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
+    let host = 1 + id as usize;
+    let mut config = BrokerConfig::new("broker-a", SocketAddr::new(ip(host).into(), BROKER_PORT));
+    config.broker_id = id;
+    config.ha_addr = SocketAddr::new(ip(host).into(), HA_PORT).to_string();
+    config.namesrv_addrs = vec![name_server_address()];
+    config.store = StoreConfig {
+        segment_bytes: plan.sizes.segment_bytes,
+        queue_file_entries: plan.sizes.queue_file_entries,
+        flush: match plan.flush {
+            Flush::Async => FlushMode::Async,
+            Flush::Sync => FlushMode::Sync,
+        },
+        flush_interval: plan.sizes.flush_interval,
+        checkpoint_interval: Duration::from_secs(10),
+        spill_entries: plan.sizes.spill_entries,
+        recover_slice_bytes: plan.sizes.recover_slice_bytes,
+        ..config.store
+    };
+    config
+}

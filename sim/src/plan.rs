@@ -1,0 +1,245 @@
+//! What a seed draws for a scenario: modes, sizes, faults, sends.
+//!
+//! Everything is drawn before the world begins, each concern from a stream of its own.
+
+use std::rc::Rc;
+
+use gantry_core::rng::Rng;
+use gantry_core::time::{Duration, Instant};
+
+use crate::check::{Cast, Flush, Replication, Setup};
+use crate::fault::{self, FaultEntry, FaultPlan, Target};
+use crate::history::Reader;
+use crate::scenario::Scenario;
+use crate::workload::consumer::ConsumerPlan;
+use crate::workload::producer::{self, ProducerPlan};
+use crate::world::{HostId, NetworkOptions, WorldOptions};
+
+/// Names of the hosts, by their ids.
+pub const NAMES: [&str; 7] = ["namesrv", "master", "follower", "producer", "consumer", "auditor", "watcher"];
+
+/// Who is who.
+pub const CAST: Cast = Cast {
+    name_server: HostId(0),
+    master: HostId(1),
+    follower: HostId(2),
+    producer: HostId(3),
+    consumer: HostId(4),
+    auditor: HostId(5),
+};
+
+/// Sizes and limits of a broker's store.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of a commit-log segment.
+    pub segment_bytes: u64,
+    /// Entries of a consume-queue file.
+    pub queue_file_entries: u64,
+    /// Entries of a queue tail at which it is written out.
+    pub spill_entries: usize,
+    /// How long written bytes stay unsynced under asynchronous flush.
+    pub flush_interval: Duration,
+    /// Bytes of log recovered in a turn.
+    pub recover_slice_bytes: u64,
+    /// Of a thousand reads of old data, how many are cold.
+    pub cold_per_mille: u32,
+}
+
+/// A world to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its seed.
+    pub seed: u64,
+    /// Flush mode of the master.
+    pub flush: Flush,
+    /// Replication mode of the master.
+    pub replication: Replication,
+    /// Of both brokers' stores.
+    pub sizes: Sizes,
+    /// Of network and turns.
+    pub options: WorldOptions,
+    /// What goes wrong.
+    pub faults: Vec<FaultEntry>,
+    /// What is sent.
+    pub producer: Rc<ProducerPlan>,
+    /// How it is consumed.
+    pub consumer: ConsumerPlan,
+    /// How it is looked at in the end.
+    pub auditor: ConsumerPlan,
+    /// How often the watcher asks for routes.
+    pub watch_interval: Duration,
+    /// How many topics there are.
+    pub topics: u8,
+    /// Whether the master has a follower.
+    pub follower: bool,
+    /// All is mended by then.
+    pub healed_at: Instant,
+    /// When the auditor begins.
+    pub audit_at: Instant,
+    /// The last thing that happens.
+    pub ends_at: Instant,
+}
+
+/// Messages begin to be sent after this.
+const SENDS_FROM: Duration = Duration::from_secs(2);
+/// Real sizes in one world of so many, tiny ones in the others: what happens once in a gigabyte happens in each run.
+const REAL_SIZES_IN: u64 = 8;
+
+impl Plan {
+    /// Draws a world.
+    pub fn draw(scenario: &Scenario, seed: u64) -> Plan {
+        let root = Rng::from_seed(seed);
+        let mut modes = root.fork("modes");
+        let flush = if modes.one_in(2) { Flush::Sync } else { Flush::Async };
+        let replication =
+            if modes.one_in(3) && scenario.follower { Replication::Sync } else { Replication::Async };
+        let options = WorldOptions {
+            network: NetworkOptions {
+                cut_frames: modes.one_in(4),
+                latency_nanos_max: [100_000, 1_000_000, 20_000_000][modes.below(3) as usize],
+            },
+            check_invariants: modes.one_in(10),
+            turn_inputs_max: [1, 4, 256][modes.below(3) as usize],
+            trace: false,
+        };
+        let mut sends = root.fork("sends");
+        let producer = producer::draw(
+            &mut sends,
+            scenario.messages,
+            scenario.topics,
+            SENDS_FROM,
+            scenario.sends_until(),
+        );
+        let (consumer, auditor) = readers(&mut root.fork("readers"), scenario.topics);
+        Plan {
+            seed,
+            flush,
+            replication,
+            sizes: Sizes::draw(&mut root.fork("sizes")),
+            options,
+            faults: fault::draw(&mut root.fork("faults"), &fault_plan(scenario)),
+            producer: Rc::new(producer),
+            consumer,
+            auditor,
+            watch_interval: Duration::from_nanos(2_000_000_000 + modes.below(4_000_000_000)),
+            topics: scenario.topics,
+            follower: scenario.follower,
+            healed_at: scenario.faults_until(),
+            audit_at: scenario.audit_at(),
+            ends_at: scenario.ends_at(),
+        }
+    }
+
+    /// Leaves out every fault but those with these numbers.
+    pub fn keep_faults(&mut self, only: &[usize]) {
+        for (index, entry) in self.faults.iter_mut().enumerate() {
+            entry.disabled = !only.contains(&index);
+        }
+    }
+
+    /// What the checkers need to know.
+    pub fn setup(&self) -> Setup {
+        Setup {
+            cast: CAST,
+            flush: self.flush,
+            replication: self.replication,
+            segment_bytes: self.sizes.segment_bytes,
+            faults: self.faults.clone(),
+            healed_at: self.healed_at,
+            ends_at: self.ends_at,
+            audit_at: self.audit_at,
+        }
+    }
+
+    /// Modes, sizes and faults, one a line.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "flush {:?}, replication {:?}, {:?}, cut frames: {}, turns of at most {} inputs",
+            self.flush,
+            self.replication,
+            self.sizes,
+            self.options.network.cut_frames,
+            self.options.turn_inputs_max
+        )];
+        for (index, entry) in self.faults.iter().enumerate() {
+            let nanos = entry.at.as_nanos();
+            let left_out = if entry.disabled { " (left out)" } else { "" };
+            let (secs, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+            lines.push(format!(
+                "fault {index}: {secs}.{nanos:09} s {}{left_out}",
+                entry.fault.describe(&NAMES)
+            ));
+        }
+        lines
+    }
+}
+
+impl Sizes {
+    fn draw(rng: &mut Rng) -> Sizes {
+        let cold_per_mille = [0, 100, 700][rng.below(3) as usize];
+        if rng.one_in(REAL_SIZES_IN) {
+            return Sizes {
+                segment_bytes: 1 << 30,
+                queue_file_entries: 300_000,
+                spill_entries: 204,
+                flush_interval: Duration::from_millis(500),
+                recover_slice_bytes: 4 << 20,
+                cold_per_mille,
+            };
+        }
+        Sizes {
+            segment_bytes: 4096 * (6 + rng.below(12)),
+            queue_file_entries: 4 + rng.below(60),
+            spill_entries: 1 + rng.below(30) as usize,
+            flush_interval: Duration::from_millis(100 + rng.below(900)),
+            recover_slice_bytes: 512 << rng.below(8),
+            cold_per_mille,
+        }
+    }
+}
+
+fn readers(rng: &mut Rng, topics: u8) -> (ConsumerPlan, ConsumerPlan) {
+    let consumer = ConsumerPlan {
+        reader: Reader::Group,
+        topics,
+        messages_max: 1 + rng.below(32) as i64,
+        suspend: Duration::from_millis(4_000 + rng.below(16_000)),
+        commit_with_pulls: rng.one_in(2),
+        rewind_one_in: 1 + rng.below(4),
+    };
+    let auditor = ConsumerPlan {
+        reader: Reader::Auditor,
+        topics,
+        messages_max: 32,
+        suspend: Duration::from_secs(15),
+        commit_with_pulls: false,
+        rewind_one_in: 0,
+    };
+    (consumer, auditor)
+}
+
+fn fault_plan(scenario: &Scenario) -> FaultPlan {
+    FaultPlan {
+        count_max: scenario.faults_max(),
+        from: scenario.faults_from(),
+        until: scenario.faults_until(),
+        kinds: scenario.fault_kinds().to_vec(),
+        targets: targets(scenario.follower),
+    }
+}
+
+/// The brokers are there twice: most of what can go wrong goes wrong with them.
+fn targets(follower: bool) -> Vec<Target> {
+    let target = |host, has_disk| Target { host, has_disk };
+    let mut targets = vec![
+        target(CAST.name_server, false),
+        target(CAST.master, true),
+        target(CAST.master, true),
+        target(CAST.producer, false),
+        target(CAST.consumer, false),
+    ];
+    if follower {
+        targets.extend([target(CAST.follower, true); 2]);
+    }
+    targets
+}

@@ -1,0 +1,98 @@
+//! One world from its seed to its verdict.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use gantry_core::time::Instant;
+
+use crate::check::{Checkers, replica};
+use crate::cluster;
+use crate::log;
+use crate::plan::{CAST, Plan};
+use crate::world::{Kind, Stats, Violation, World};
+
+/// How a world ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// What went wrong, and when.
+    pub violation: Option<(Instant, Violation)>,
+    /// A hash of everything that happened.
+    pub digest: u64,
+    /// Figures.
+    pub stats: Stats,
+    /// What each checker judged.
+    pub looked: Vec<(&'static str, u64)>,
+    /// Promises that a power loss may have taken.
+    pub excused: u64,
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps the place of a panic for the report, instead of printing it. To be called once in a program.
+pub fn keep_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        PANIC.with(|panic| *panic.borrow_mut() = Some(info.to_string()));
+    }));
+}
+
+/// Runs a world. A panic in it is a verdict like others.
+pub fn run(plan: &Plan) -> Outcome {
+    let body = || log::with_log(plan.options.trace, || run_to_end(plan));
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(outcome) => outcome,
+        Err(payload) => {
+            let kept = PANIC.with(RefCell::take);
+            let text = payload.downcast_ref::<String>().cloned();
+            let what =
+                kept.or(text).or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let what = what.unwrap_or_else(|| "a panic without words".to_owned());
+            Outcome {
+                seed: plan.seed,
+                violation: Some((
+                    Instant::ZERO,
+                    Violation { kind: Kind::Crash, checker: "panic", what: what.replace('\n', " ") },
+                )),
+                digest: 0,
+                stats: Stats::default(),
+                looked: Vec::new(),
+                excused: 0,
+            }
+        }
+    }
+}
+
+fn run_to_end(plan: &Plan) -> Outcome {
+    let checkers = Checkers::new(plan.setup());
+    let hosts = cluster::hosts(plan);
+    let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), checkers);
+    let mut violation = world.run(plan.ends_at).cloned();
+    if violation.is_none() {
+        violation = world.observer().finish();
+    }
+    let (mut looked, excused) = (world.observer().looked(), world.observer().ledger().excused());
+    if violation.is_none() && plan.follower {
+        match compare_logs(plan, &mut world) {
+            Ok(records) => looked.push(("replica", records)),
+            Err(found) => violation = Some(found),
+        }
+    }
+    let at = world.now();
+    Outcome {
+        seed: plan.seed,
+        violation: violation.map(|violation| (at, violation)),
+        digest: world.digest(),
+        stats: world.stats(),
+        looked,
+        excused,
+    }
+}
+
+fn compare_logs(plan: &Plan, world: &mut World<Checkers>) -> Result<u64, Violation> {
+    let master = world.disk(CAST.master).clone();
+    let follower = world.disk(CAST.follower).clone();
+    replica::compare(&plan.setup(), world.observer().ledger(), &master, &follower)
+}

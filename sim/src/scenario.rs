@@ -1,0 +1,149 @@
+//! Scenario files: what to simulate, as data. The grammar is described in `scenarios/README.md`.
+
+use std::fmt;
+
+use gantry_core::time::{Duration, Instant};
+use serde::Deserialize;
+
+use crate::fault::FaultKind;
+
+/// The scenario that runs when none is named.
+pub const SKELETON: &str = include_str!("../../scenarios/skeleton.toml");
+
+/// A scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// One line.
+    pub title: String,
+    duration_s: u64,
+    /// Messages to be sent.
+    pub messages: u32,
+    /// Over so many topics.
+    pub topics: u8,
+    sends_until_s: u64,
+    audit_at_s: u64,
+    /// Whether the master has a follower.
+    pub follower: bool,
+    faults: Faults,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Faults {
+    max: u64,
+    from_s: u64,
+    until_s: u64,
+    #[serde(default = "all_kinds")]
+    kinds: Vec<FaultKind>,
+}
+
+fn all_kinds() -> Vec<FaultKind> {
+    FaultKind::ALL.to_vec()
+}
+
+/// Why a scenario was not read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScenarioError(String);
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+impl Scenario {
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    /// What is wrong, with its line and column.
+    pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
+        let scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError(error.to_string()))?;
+        let times = [
+            ("faults.from_s", scenario.faults.from_s),
+            ("faults.until_s", scenario.faults.until_s),
+            ("audit_at_s", scenario.audit_at_s),
+            ("duration_s", scenario.duration_s),
+        ];
+        for pair in times.windows(2) {
+            let [(earlier, a), (later, b)] = pair else { continue };
+            if a >= b {
+                return Err(ScenarioError(format!("{earlier} ({a}) must come before {later} ({b})")));
+            }
+        }
+        if scenario.sends_until_s >= scenario.audit_at_s {
+            let (a, b) = (scenario.sends_until_s, scenario.audit_at_s);
+            return Err(ScenarioError(format!("sends_until_s ({a}) must come before audit_at_s ({b})")));
+        }
+        Ok(scenario)
+    }
+
+    /// The last thing that happens.
+    pub fn ends_at(&self) -> Instant {
+        at(self.duration_s)
+    }
+
+    /// The last message is sent by then.
+    pub fn sends_until(&self) -> Duration {
+        Duration::from_secs(self.sends_until_s)
+    }
+
+    /// When the auditor begins.
+    pub fn audit_at(&self) -> Instant {
+        at(self.audit_at_s)
+    }
+
+    /// Faults at most.
+    pub fn faults_max(&self) -> u64 {
+        self.faults.max
+    }
+
+    /// None begins before.
+    pub fn faults_from(&self) -> Instant {
+        at(self.faults.from_s)
+    }
+
+    /// All is mended after.
+    pub fn faults_until(&self) -> Instant {
+        at(self.faults.until_s)
+    }
+
+    /// Which.
+    pub fn fault_kinds(&self) -> &[FaultKind] {
+        &self.faults.kinds
+    }
+}
+
+fn at(secs: u64) -> Instant {
+    Instant::ZERO + Duration::from_secs(secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_error(text: &str, expect: &str) {
+        let error = Scenario::parse(text).expect_err("must be refused").to_string();
+        assert!(error.contains(expect), "{error}");
+    }
+
+    #[test]
+    fn the_skeleton_is_read() {
+        let scenario = Scenario::parse(SKELETON).expect("shipped");
+        assert_eq!(scenario.fault_kinds(), FaultKind::ALL);
+        assert_eq!(scenario.messages, 200);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check_error(&SKELETON.replace("messages", "mesages"), "line 3, column 1");
+        check_error(&SKELETON.replace("topics = 2", "topics = true"), "line 4, column 10");
+        check_error(&format!("{SKELETON}\nkinds = [\"flood\"]"), "unknown variant `flood`");
+        check_error(
+            &SKELETON.replace("audit_at_s = 500", "audit_at_s = 300"),
+            "faults.until_s (380) must come before",
+        );
+    }
+}

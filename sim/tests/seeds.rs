@@ -1,0 +1,70 @@
+//! Every scenario that is shipped, over a few hundred seeds; a failure prints the command that replays it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use gantry_sim::plan::Plan;
+use gantry_sim::run::{self, Outcome};
+use gantry_sim::scenario::Scenario;
+
+const SKELETON: &str = include_str!("../../scenarios/skeleton.toml");
+const QUIET: &str = include_str!("../../scenarios/quiet.toml");
+const THREADS: usize = 2;
+
+fn check(text: &str, seeds: std::ops::Range<u64>) -> Vec<Outcome> {
+    let scenario = Scenario::parse(text).expect("shipped");
+    let next = AtomicU64::new(seeds.start);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let (scenario, next, sender, end) = (&scenario, &next, sender.clone(), seeds.end);
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    sender.send(run::run(&Plan::draw(scenario, seed))).expect("collected below");
+                }
+            });
+        }
+    });
+    drop(sender);
+    let outcomes: Vec<Outcome> = receiver.into_iter().collect();
+    for outcome in &outcomes {
+        if let Some((at, violation)) = &outcome.violation {
+            let seed = outcome.seed;
+            panic!("{violation:?} at {at:?}\nreplay it with:  cargo sim replay --seed {seed} --trace");
+        }
+    }
+    outcomes
+}
+
+#[test]
+fn a_broker_group_keeps_its_promises_under_every_fault() {
+    let outcomes = check(SKELETON, 0..300);
+    let mut judged = std::collections::BTreeMap::new();
+    for outcome in &outcomes {
+        for (checker, looked) in &outcome.looked {
+            *judged.entry(*checker).or_insert(0) += looked;
+        }
+    }
+    assert!(
+        judged.values().all(|looked| *looked > 300),
+        "a checker that is silent is worth nothing: {judged:?}"
+    );
+}
+
+#[test]
+fn nothing_fails_by_itself() {
+    check(QUIET, 0..100);
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    let scenario = Scenario::parse(SKELETON).expect("shipped");
+    for seed in 1_000..1_020 {
+        let [one, two] = [(); 2].map(|()| run::run(&Plan::draw(&scenario, seed)));
+        assert_eq!((one.digest, one.stats.events), (two.digest, two.stats.events), "seed {seed}");
+    }
+}
