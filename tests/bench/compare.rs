@@ -112,7 +112,7 @@ fn start(options: &Options, flush: &str) -> io::Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-fn start_gantry(program: &Path, data: &Path, flush: &str, log_write: &str) -> io::Result<Server> {
+pub(crate) fn start_gantry(program: &Path, data: &Path, flush: &str, log_write: &str) -> io::Result<Server> {
     let [namesrv_port, broker_port] = free_ports()?;
     let mut command = Command::new(program);
     command

@@ -7,6 +7,8 @@
 #[cfg(target_os = "linux")]
 mod bare;
 #[cfg(target_os = "linux")]
+mod cold;
+#[cfg(target_os = "linux")]
 mod compare;
 #[cfg(target_os = "linux")]
 mod echo;
@@ -32,6 +34,8 @@ fn main() -> std::process::ExitCode {
         Echo(echo::Options),
         /// Be the shell alone: parse, answer, store nothing.
         Bare(bare::Options),
+        /// Measure what a reader of cold history does to hot senders.
+        Cold(cold::Options),
         /// Load a server and say how fast it answers.
         Load(load::Options),
     }
@@ -40,6 +44,7 @@ fn main() -> std::process::ExitCode {
         Job::Compare(options) => compare::run(&options),
         Job::Echo(options) => echo::run(&options),
         Job::Bare(options) => bare::run(&options),
+        Job::Cold(options) => cold::run(&options),
         Job::Load(options) => load::main(&options),
     };
     match done {
