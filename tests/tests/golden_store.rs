@@ -6,11 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gantry_core::broker::store::{FlushMode, ReadLimits, ReadOutcome, Store, StoreConfig};
+use gantry_core::broker::store::{
+    FlushMode, KeyKind, KeyQuery, QueryStep, ReadLimits, ReadOutcome, Store, StoreConfig,
+};
 use gantry_core::io::{Disk, Done, Effect, Env, FileKind, Now};
 use gantry_core::rng::Rng;
 use gantry_core::time::{Instant, WallMs};
-use gantry_core::wire::message::Entry;
+use gantry_core::wire::message::{Entry, Record, property};
 use gantry_disk::MemoryDisk;
 
 fn golden() -> PathBuf {
@@ -71,6 +73,27 @@ fn open(mut disk: MemoryDisk) -> Opened {
     panic!("recovery does not end");
 }
 
+/// The record is found by each of its keys.
+fn check_keys(record: &Record<'_>, store: &Store, disk: &mut MemoryDisk) {
+    let texts = |name: &[u8]| {
+        let text = String::from_utf8(property(record.properties, name).unwrap_or_default().to_vec());
+        text.expect("text").split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let keys = [texts(b"UNIQ_KEY"), texts(b"KEYS")].concat().into_iter().map(|key| (key, KeyKind::Key));
+    for (key, kind) in keys.chain(texts(b"TAGS").into_iter().map(|tags| (tags, KeyKind::Tags))) {
+        let mut query = KeyQuery::new(record.topic, &key, kind, (0, i64::MAX), 10_000, u64::MAX);
+        while store.query(&mut query, disk).expect("no fault") != QueryStep::Done {}
+        let mut found = 0;
+        let mut rest = query.records();
+        while !rest.is_empty() {
+            let Ok(Entry::Message(other)) = Entry::decode(rest) else { panic!("not a record") };
+            found += u32::from(other.physical_offset == record.physical_offset);
+            rest = &rest[other.size as usize..];
+        }
+        assert_eq!(found, 1, "{} {key} {kind:?}", record.topic);
+    }
+}
+
 /// Topic, queue and how many messages, as the consume-queue files say by their length.
 fn check(mut opened: Opened) {
     let mut queues = Vec::new();
@@ -88,6 +111,7 @@ fn check(mut opened: Opened) {
                 let Ok(Entry::Message(record)) = Entry::decode(rest) else { panic!("{topic} {id} {at}") };
                 assert_eq!((record.topic, record.queue_id, record.queue_offset), (topic.as_str(), *id, at));
                 record.verify(record.physical_offset).expect("as Java wrote it");
+                check_keys(&record, &opened.store, &mut opened.disk);
                 rest = &rest[record.size as usize..];
                 messages += 1;
             }

@@ -2,13 +2,14 @@
 //!
 //! The model is a list of messages per queue with how safe each was known to be. After a reopening the store must hold, in each
 //! queue, a prefix of what was appended that covers everything the flush mode promised; what it holds must read back byte for
-//! byte; and nothing that was visible may have changed.
+//! byte; and nothing that was visible may have changed. Each held message is found by its keys, each lost one is not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gantry_core::broker::store::{
-    AppendError, FlushMode, QueueIx, ReadLimits, ReadOutcome, Store, StoreConfig,
+    AppendError, FlushMode, KeyKind, KeyQuery, QueryStep, QueueIx, ReadLimits, ReadOutcome, Store,
+    StoreConfig,
 };
 use gantry_core::io::{Disk, Done, Effect, Env, FetchId, Now};
 use gantry_core::rng::Rng;
@@ -18,6 +19,8 @@ use gantry_disk::MemoryDisk;
 use proptest::prelude::*;
 
 const QUEUES: i32 = 3;
+/// Every message has one of so many keys in common with others.
+const GROUPS: u64 = 3;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -75,6 +78,10 @@ struct Message {
     promised: bool,
 }
 
+fn serial_of(message: &Message) -> u64 {
+    u64::from_be_bytes(*message.body.first_chunk().expect("a serial number"))
+}
+
 fn config(flush: FlushMode) -> StoreConfig {
     StoreConfig {
         segment_bytes: 4096,
@@ -85,6 +92,10 @@ fn config(flush: FlushMode) -> StoreConfig {
         spill_entries: 4,
         body_bytes_max: 2048,
         recover_slice_bytes: 1000,
+        index_slots: 32,
+        index_entries: 60,
+        index_batch_entries: 8,
+        ..StoreConfig::default()
     }
 }
 
@@ -191,10 +202,12 @@ impl World {
             *serial += 1;
             let mut body = serial.to_be_bytes().to_vec();
             body.resize(8 + bytes, *serial as u8);
-            made.push((*queue_id, body));
+            let group = *serial % GROUPS;
+            let properties = format!("TAGS\x01a\x02KEYS\x01k{serial} g{group}\x02UNIQ_KEY\x01u{serial}\x02");
+            made.push((*queue_id, body, properties));
         }
         self.turn(|store, disk, now| {
-            for (queue_id, body) in made {
+            for (queue_id, body, properties) in made {
                 let queue = store.queue("T", queue_id);
                 let host = "127.0.0.1:1".parse().expect("address");
                 let draft = Draft {
@@ -208,7 +221,7 @@ impl World {
                     reconsume_times: 0,
                     prepared_transaction_offset: 0,
                     body: &body,
-                    properties: b"TAGS\x01a\x02KEYS\x01k\x02",
+                    properties: properties.as_bytes(),
                 };
                 match store.append(now, queue, &draft, disk) {
                     Ok(at) => appended.push((queue_id, body, at)),
@@ -300,6 +313,52 @@ impl World {
             self.sent.insert(queue_id, known);
         }
         self.promise();
+        self.check_keys();
+    }
+
+    /// Every held message is found by its keys, once; nothing else is.
+    fn check_keys(&mut self) {
+        let mut held: Vec<u64> = self.sent.values().flatten().map(serial_of).collect();
+        held.sort_unstable();
+        for group in 0..GROUPS {
+            let expected: Vec<u64> = held.iter().copied().filter(|at| at % GROUPS == group).collect();
+            assert_eq!(self.find(&format!("g{group}"), KeyKind::Key), expected, "group {group}");
+        }
+        assert_eq!(self.find("a", KeyKind::Tags), held);
+        for serial in self.serial.saturating_sub(10)..=self.serial {
+            let expected: Vec<u64> = held.iter().copied().filter(|at| *at == serial).collect();
+            for kind in ["k", "u"] {
+                assert_eq!(self.find(&format!("{kind}{serial}"), KeyKind::Key), expected, "{kind}{serial}");
+            }
+        }
+    }
+
+    /// Serial numbers of the messages with a key, in order.
+    fn find(&mut self, key: &str, kind: KeyKind) -> Vec<u64> {
+        let mut query = KeyQuery::new("T", key, kind, (0, i64::MAX), 10_000, u64::MAX);
+        let mut fetch = 4 << 56;
+        loop {
+            match self.store.query(&mut query, &mut self.disk).expect("the disk is well") {
+                QueryStep::Done => break,
+                QueryStep::More => {}
+                QueryStep::Cold(extent) => {
+                    fetch += 1;
+                    self.disk.fetch(FetchId(fetch), extent);
+                    self.disk.complete_all();
+                    self.turn(|_, _, _| {});
+                }
+            }
+        }
+        let mut found = Vec::new();
+        let mut rest = query.records();
+        while !rest.is_empty() {
+            let Ok(Entry::Message(record)) = Entry::decode(rest) else { panic!("not a record") };
+            found.push(u64::from_be_bytes(*record.body.first_chunk().expect("a serial number")));
+            rest = &rest[record.size as usize..];
+        }
+        assert_eq!(found.len(), query.messages() as usize);
+        found.reverse();
+        found
     }
 
     fn apply(&mut self, op: &Op) {

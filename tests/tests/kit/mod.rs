@@ -206,6 +206,9 @@ pub fn small() -> StoreConfig {
         spill_entries: 4,
         body_bytes_max: 2048,
         recover_slice_bytes: 1000,
+        index_slots: 64,
+        index_entries: 50,
+        index_batch_entries: 16,
         ..StoreConfig::default()
     }
 }

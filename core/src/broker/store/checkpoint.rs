@@ -1,10 +1,10 @@
 //! The checkpoint: how much of the log needs no recovery.
 //!
 //! The file is RocketMQ's (`StoreCheckpoint`): 4096 bytes, of which six big-endian 8-byte numbers are used. Its promise:
-//! everything in the log below `logics_physical` is synced, and so is every queue entry that points below it.
+//! everything in the log below `logics_physical` is synced, and so is every queue entry and every key that points below it.
 //!
-//! A checkpoint is a job over several turns: spill the dirty tails, sync what was written, wait for the log's own sync,
-//! then replace the file.
+//! A checkpoint is a job over several turns: spill the dirty tails, sync what was written, wait for the log's own sync and
+//! for the key index, then replace the file.
 
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
@@ -25,7 +25,7 @@ pub(crate) struct Checkpoint {
     pub(crate) physic_timestamp: i64,
     /// Store time of the newest message whose queue entry is synced, ms.
     pub(crate) logics_timestamp: i64,
-    /// Store time of the newest indexed message in a full index file, ms.
+    /// Store time of the newest message whose keys are synced, ms (RocketMQ: of the last full index file).
     pub(crate) index_timestamp: i64,
     /// Log offset of RocketMQ's confirmed data (kept equal to `logics_physical`).
     pub(crate) confirm_physical: u64,
@@ -78,6 +78,7 @@ impl Store {
         if self.checkpointing.is_some() || !self.needs_checkpoint() {
             return;
         }
+        self.index.want(self.dispatched);
         self.checkpointing = Some(CheckpointJob {
             upto: self.dispatched,
             timestamp: self.dispatched_timestamp,
@@ -102,7 +103,7 @@ impl Store {
         if job.spill.is_empty() && job.replacing.is_none() && job.waiting.is_empty() && spilled.is_ok() {
             if self.log.synced() < job.upto {
                 self.log.request_sync(&mut self.ids, env);
-            } else {
+            } else if self.index.covers(job.upto) {
                 let id = self.ids.sync();
                 job.replacing = Some(id);
                 let bytes = self.checkpoint_of(&job).encode().into();
@@ -141,7 +142,7 @@ impl Store {
         Checkpoint {
             physic_timestamp: job.timestamp,
             logics_timestamp: job.timestamp,
-            index_timestamp: self.checkpoint.index_timestamp,
+            index_timestamp: self.index.merged_timestamp(),
             confirm_physical: job.upto,
             logics_physical: job.upto,
         }

@@ -14,6 +14,8 @@
 mod checkpoint;
 mod commit_log;
 mod consume_queue;
+mod index;
+mod key_query;
 mod read;
 mod recover;
 mod time;
@@ -34,6 +36,8 @@ use crate::wire::message::{
 use checkpoint::{Checkpoint, CheckpointJob};
 use commit_log::CommitLog;
 use consume_queue::{ConsumeQueue, CqEntry};
+use index::Index;
+pub use key_query::{KeyKind, KeyQuery, QueryStep};
 pub use read::{ReadLimits, ReadOutcome};
 use recover::Recovery;
 pub use time::Boundary;
@@ -76,6 +80,16 @@ pub struct StoreConfig {
     pub body_bytes_max: u64,
     /// Bytes of log recovered in one turn.
     pub recover_slice_bytes: u64,
+    /// `messageIndexEnable`: whether messages can be found by key.
+    pub index: bool,
+    /// `maxHashSlotNum`: slots of an index file.
+    pub index_slots: u32,
+    /// `maxIndexNum`: entries of an index file.
+    pub index_entries: u32,
+    /// Entries that wait on the heap, 24 bytes each, before they are merged into the index file.
+    pub index_batch_entries: usize,
+    /// Local time minus UTC, ms: the names of index files are local times.
+    pub time_zone_offset_ms: i64,
 }
 
 impl Default for StoreConfig {
@@ -89,6 +103,11 @@ impl Default for StoreConfig {
             spill_entries: 204,
             body_bytes_max: 4 << 20,
             recover_slice_bytes: 4 << 20,
+            index: true,
+            index_slots: 5_000_000,
+            index_entries: 20_000_000,
+            index_batch_entries: 1 << 18,
+            time_zone_offset_ms: 0,
         }
     }
 }
@@ -193,6 +212,7 @@ pub struct Store {
     raw_parsed: u64,
     raw_carry: Vec<u8>,
     scratch: Vec<CqEntry>,
+    index: Index,
     /// Searches by time that wait for a fetch, oldest first.
     searches: Vec<TimeSearch>,
     ids: Ids,
@@ -204,6 +224,7 @@ impl Store {
     pub fn new(config: StoreConfig) -> Store {
         Store {
             log: CommitLog::new(config.segment_bytes),
+            index: Index::new(&config),
             config,
             phase: Phase::New,
             queues: Vec::new(),
@@ -322,6 +343,9 @@ impl Store {
         if let Some(error) = self.spill_failed {
             return Err(AppendError::Disk(error));
         }
+        if self.index.is_backlogged() {
+            return Err(AppendError::NotReady);
+        }
         let record_bytes_max = (self.config.body_bytes_max + RECORD_OVERHEAD_BYTES_MAX)
             .min(self.config.segment_bytes - BLANK_BYTES as u64);
         if draft.body.len() as u64 > self.config.body_bytes_max || record_bytes > record_bytes_max {
@@ -353,6 +377,7 @@ impl Store {
         if queued {
             queue.next += 1;
         }
+        self.index.add(draft.topic, draft.sys_flag, draft.properties, physical, place.store_timestamp);
         let end = physical + bytes;
         self.undispatched.push_back(Undispatched {
             end,
@@ -372,7 +397,7 @@ impl Store {
     /// # Errors
     /// [`AppendError`]; `Disk(OutOfRange)` when `from` is not the end of this log.
     pub fn append_raw<D: Disk>(&mut self, from: u64, bytes: &[u8], disk: &mut D) -> Result<(), AppendError> {
-        if !self.is_ready() {
+        if !self.is_ready() || self.index.is_backlogged() {
             return Err(AppendError::NotReady);
         }
         if self.log.end() == 0
@@ -386,6 +411,7 @@ impl Store {
             return Err(AppendError::Disk(DiskError::OutOfRange));
         }
         let (known, carried) = (self.undispatched.len(), self.raw_carry.len());
+        let keys = self.index.waiting();
         let parsed = self.raw_parsed;
         self.raw_carry.extend_from_slice(bytes);
         let taken = self.parse_raw().and_then(|taken| self.log.append_raw(bytes, disk).map(|()| taken));
@@ -396,6 +422,7 @@ impl Store {
             }
             Err(error) => {
                 self.undispatched.truncate(known);
+                self.index.forget_from(keys);
                 self.raw_carry.truncate(carried);
                 self.raw_parsed = parsed;
                 Err(error)
@@ -424,6 +451,7 @@ impl Store {
                 Ok(Entry::Message(record)) if record.verify(here as i64).is_ok() => {
                     let end = here + u64::from(record.size);
                     let queued = self.queued_of(&record, here);
+                    self.add_keys(&record);
                     self.last_store_timestamp = self.last_store_timestamp.max(record.store_timestamp);
                     self.undispatched.push_back(Undispatched {
                         end,
@@ -450,9 +478,15 @@ impl Store {
         Some((ix, queue_offset, CqEntry { physical, size: record.size, tags_code: record.tags_code() }))
     }
 
+    fn add_keys(&mut self, record: &Record<'_>) {
+        let physical = record.physical_offset as u64;
+        self.index.add(record.topic, record.sys_flag, record.properties, physical, record.store_timestamp);
+    }
+
     /// Puts a recovered record into its queue, unless it is there.
     fn redispatch(&mut self, record: &Record<'_>) {
         let physical = record.physical_offset as u64;
+        self.add_keys(record);
         if let Some((ix, queue_offset, entry)) = self.queued_of(record, physical) {
             self.queues[ix.0 as usize].push(queue_offset, entry);
             self.dirty.insert(ix);
@@ -480,7 +514,8 @@ impl Store {
         if now.mono >= self.checkpoint_due || matches!(self.phase, Phase::Stopping(Stopping::Checkpoint)) {
             self.begin_checkpoint(now);
         }
-        self.spill_failed = self.advance_checkpoint(env).err();
+        let indexed = self.index.advance(now, self.dispatched, &mut self.ids, env);
+        self.spill_failed = self.advance_checkpoint(env).and(indexed).err();
         self.advance_stop(env);
     }
 
@@ -556,7 +591,11 @@ impl Store {
             env.out.push(Effect::Fail { reason, restart: true });
             return true;
         }
-        if !self.log.on_synced(id) && !self.on_checkpoint_synced(id) && !self.on_recovery_synced(id) {
+        if !self.log.on_synced(id)
+            && !self.on_checkpoint_synced(id)
+            && !self.on_recovery_synced(id)
+            && !self.index.on_synced(id)
+        {
             self.on_abort_removed(id);
         }
         true
@@ -572,6 +611,9 @@ impl Store {
     ) -> bool {
         if id.0 & (0xFF << 56) != ID_SPACE {
             return false;
+        }
+        if self.index.on_fetched(id, result) {
+            return true;
         }
         let taken = result.and_then(|()| self.on_recovery_fetched(id, env.disk));
         if let Err(error) = taken {
@@ -592,7 +634,8 @@ impl Store {
                 let checkpoint = (self.checkpointing.is_none()
                     && self.dispatched != self.checkpoint.logics_physical)
                     .then_some((self.checkpoint_due, "checkpoint"));
-                [flush, checkpoint].into_iter().flatten().min()
+                let index = self.index.is_runnable(self.dispatched).then_some((Instant::ZERO, "key index"));
+                [flush, checkpoint, index].into_iter().flatten().min()
             }
         }
     }
@@ -692,6 +735,7 @@ impl Store {
     /// Asserts what must always hold.
     pub fn check_invariants(&self) {
         self.log.check_invariants();
+        self.index.check_invariants();
         for queue in &self.queues {
             queue.check_invariants();
         }
