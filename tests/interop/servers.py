@@ -1,13 +1,13 @@
 """Starts and stops what is tested, on free loopback ports, by process id: RocketMQ's own servers and Gantry's.
 
-Both kinds have the same operations: `start`, `stop` (clean), `settle` (what a kill might forget is safe), `kill`
-(SIGKILL), `close` (whatever still runs), `address`. A store and its ports outlive them, so that one kind can be started
+Both kinds have the same operations: `start`, `stop` (clean), `kill` (SIGKILL), `close` (whatever still runs), `address`. A store and its ports outlive them, so that one kind can be started
 on what another left.
 """
 
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +23,17 @@ SMALL_JVM = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-XX:Max
 OPENED = ["--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED"] + [
     f"--add-opens=java.base/{package}=ALL-UNNAMED"
     for package in ("java.nio", "sun.nio.ch", "java.lang", "java.util", "jdk.internal.misc", "sun.security.x509")]
+
+
+def offsets_on_disk(store):
+    """Committed offsets in RocketMQ's file: (topic@group, queue) -> offset. Its integer keys may stand unquoted."""
+    path = os.path.join(store, "config", "consumerOffset.json")
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as text:
+        quoted = re.sub(r'([{,]\s*)(\d+)\s*:', r'\1"\2":', text.read())
+    table = json.loads(quoted or "{}").get("offsetTable", {})
+    return {(key, int(queue)): offset for key, queues in table.items() for queue, offset in queues.items()}
 
 
 def is_free(port, address="127.0.0.1"):
@@ -180,11 +191,6 @@ class JavaServers:
         self.broker.kill()
         self.broker = None
 
-    def settle(self):
-        """Waits until the broker has written its consumer offsets: it does so every 5 s, and a kill forgets later ones."""
-        path, since = os.path.join(self.store, "config", "consumerOffset.json"), time.time()
-        wait_for("consumer offsets on disk", lambda: os.path.getmtime(path) > since, READY_S, self.broker)
-
     def close(self):
         for process in (self.broker, self.namesrv):
             if process:
@@ -223,9 +229,6 @@ class GantryServers:
     def kill(self):
         self.process.kill()
         self.process = None
-
-    def settle(self):
-        """Nothing to wait for: what was answered outlives the process."""
 
     def close(self):
         if self.process:
