@@ -154,11 +154,11 @@ fn power_loss_in_a_merge_loses_no_key() {
                 continue;
             }
             bench.pass(10_000);
-            for _ in 0..chance.below(16) {
+            for _ in 0..chance.below(10) {
                 bench.turn(|_, _, _| {});
                 let tickets: Vec<_> = bench.disk.pending().map(|pending| pending.ticket).collect();
                 for ticket in tickets {
-                    if chance.one_in(2) {
+                    if chance.one_in(4) {
                         bench.disk.complete(ticket, Ok(()));
                     }
                 }
