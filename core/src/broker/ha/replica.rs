@@ -98,7 +98,12 @@ impl Replica {
         match store.append_raw(offset, body, env.disk) {
             Ok(()) => {}
             Err(AppendError::NotReady) => self.give_up(now, env),
-            Err(error @ (AppendError::Disk(_) | AppendError::TooLarge | AppendError::NotARecord)) => {
+            Err(
+                error @ (AppendError::Disk(_)
+                | AppendError::DiskWarning
+                | AppendError::TooLarge
+                | AppendError::NotARecord),
+            ) => {
                 tracing::warn!(
                     ?error,
                     offset,

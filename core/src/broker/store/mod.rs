@@ -18,6 +18,7 @@ mod index;
 mod key_query;
 mod read;
 mod recover;
+mod space;
 mod time;
 
 use alloc::collections::{BTreeSet, VecDeque};
@@ -40,6 +41,7 @@ use index::Index;
 pub use key_query::{KeyKind, KeyQuery, QueryStep};
 pub use read::{ReadLimits, ReadOutcome};
 use recover::Recovery;
+use space::Space;
 pub use time::Boundary;
 use time::TimeSearch;
 
@@ -90,6 +92,10 @@ pub struct StoreConfig {
     pub index_batch_entries: usize,
     /// Local time minus UTC, ms: the names of index files are local times.
     pub time_zone_offset_ms: i64,
+    /// `diskSpaceWarningLevelRatio`: above so many per cent of the disk used, nothing is appended.
+    pub disk_warning_percent: u64,
+    /// `cleanResourceInterval`: how often the disk's room is looked at.
+    pub clean_interval: Duration,
 }
 
 impl Default for StoreConfig {
@@ -108,6 +114,8 @@ impl Default for StoreConfig {
             index_entries: 20_000_000,
             index_batch_entries: 1 << 18,
             time_zone_offset_ms: 0,
+            disk_warning_percent: 90,
+            clean_interval: Duration::from_secs(10),
         }
     }
 }
@@ -134,6 +142,8 @@ pub struct Appended {
 pub enum AppendError {
     /// Not now: recovery is still running, the store is stopping, or a new segment is not durable yet.
     NotReady,
+    /// The disk is filled above [`StoreConfig::disk_warning_percent`]; reads are served.
+    DiskWarning,
     /// The disk is full, or the next segment could not be made.
     Disk(DiskError),
     /// Larger than a record may be.
@@ -217,6 +227,7 @@ pub struct Store {
     searches: Vec<TimeSearch>,
     ids: Ids,
     spill_failed: Option<DiskError>,
+    space: Space,
 }
 
 impl Store {
@@ -246,6 +257,7 @@ impl Store {
             searches: Vec::new(),
             ids: Ids::default(),
             spill_failed: None,
+            space: Space::default(),
         }
     }
 
@@ -345,6 +357,9 @@ impl Store {
         }
         if self.index.is_backlogged() {
             return Err(AppendError::NotReady);
+        }
+        if self.space.is_short() {
+            return Err(AppendError::DiskWarning);
         }
         let record_bytes_max = (self.config.body_bytes_max + RECORD_OVERHEAD_BYTES_MAX)
             .min(self.config.segment_bytes - BLANK_BYTES as u64);
@@ -507,6 +522,7 @@ impl Store {
             env.out.push(Effect::Fail { reason: format!("{at}: write failed: {error}"), restart: true });
             return;
         }
+        self.space.watch(now, &self.config, env.disk);
         self.log.prepare_next(&mut self.ids, env);
         self.dispatch();
         self.flush_if_due(now, env);

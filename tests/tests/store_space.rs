@@ -1,0 +1,35 @@
+//! A disk that is nearly full refuses messages, serves them, and takes them again once there is room.
+
+mod kit;
+
+use gantry_core::broker::store::{AppendError, ReadLimits, ReadOutcome};
+use kit::{Bench, draft, small};
+
+#[test]
+fn above_the_warning_ratio_messages_are_refused_and_read() {
+    let mut bench = Bench::new(small(), 1);
+    bench.append("T", 0, 0, b"KEYS\x01k\x02", b"first");
+    // (per mille of the disk used, how it goes on)
+    for (used_per_mille, expected) in
+        [(901, Err(AppendError::DiskWarning)), (890, Ok(())), (999, Err(AppendError::DiskWarning))]
+    {
+        bench.disk.set_capacity(1 << 30);
+        bench.pass(10_000);
+        bench.turns(50);
+        let used: u64 = bench.disk.files().map(|(_, len)| len.next_multiple_of(4096)).sum();
+        bench.disk.set_capacity(used * 1000 / used_per_mille);
+        bench.pass(10_000);
+        bench.turns(1);
+        let appended = bench.turn(|store, disk, now| {
+            let queue = store.queue("T", 1);
+            store.append(now, queue, &draft("T", 1, 0, b"", b"next"), disk).map(|_| ())
+        });
+        assert_eq!(appended, expected, "{used_per_mille} per mille");
+        let queue = bench.queue("T", 0);
+        let limits = ReadLimits { messages_max: 1, bytes_max: 1 };
+        let read = bench.store.read_messages(queue, 0, limits, |_| true, &mut bench.disk, &mut Vec::new());
+        assert_eq!(read, Ok(ReadOutcome::Found { next: 1, messages: 1 }));
+    }
+    bench.disk.set_capacity(1 << 30);
+    bench.stop();
+}
