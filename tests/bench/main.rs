@@ -17,6 +17,8 @@ mod frame;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
+mod machine;
+#[cfg(target_os = "linux")]
 mod server;
 #[cfg(target_os = "linux")]
 mod strace;
@@ -36,6 +38,8 @@ fn main() -> std::process::ExitCode {
         Bare(bare::Options),
         /// Measure what a reader of cold history does to hot senders.
         Cold(cold::Options),
+        /// Be the broker alone, without sockets, and say what a message costs.
+        Machine(machine::Options),
         /// Load a server and say how fast it answers.
         Load(load::Options),
     }
@@ -45,6 +49,7 @@ fn main() -> std::process::ExitCode {
         Job::Echo(options) => echo::run(&options),
         Job::Bare(options) => bare::run(&options),
         Job::Cold(options) => cold::run(&options),
+        Job::Machine(options) => machine::run(&options),
         Job::Load(options) => load::main(&options),
     };
     match done {

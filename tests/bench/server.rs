@@ -82,14 +82,7 @@ impl Server {
 
     /// CPU time of all its threads so far.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            // A thread may end between the listing and the look at it.
-            if let Ok(stat) = fs::read_to_string(task?.path().join("schedstat")) {
-                nanos += stat.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-            }
-        }
-        Ok(Duration::from_nanos(nanos))
+        cpu_of(self.pid())
     }
 
     /// Resident memory, in bytes.
@@ -108,6 +101,18 @@ impl Server {
         };
         Ok(Counts { turns: word("turns="), packets_in: word("packets_in=") })
     }
+}
+
+/// CPU time of all threads of a process so far.
+pub(crate) fn cpu_of(pid: u32) -> io::Result<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and the look at it.
+        if let Ok(stat) = fs::read_to_string(task?.path().join("schedstat")) {
+            nanos += stat.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 impl Drop for Server {
