@@ -163,6 +163,8 @@ fn mapped() {
         &mut [
             ("300 B mapped", &mut || synced_appends(Mapped, 300)),
             ("300 B pwrite", &mut || synced_appends(Pwrite, 300)),
+            ("64 KiB mapped", &mut || synced_appends(Mapped, 64 << 10)),
+            ("64 KiB pwrite", &mut || synced_appends(Pwrite, 64 << 10)),
         ],
     );
     let (_root, mut disk, file, _woken) = log(Pwrite);

@@ -1,3 +1,7 @@
-//! The `gantry` program.
+//! The `gantry` program: one module for each subcommand, in `cli`.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -45,6 +45,8 @@ pub(super) struct Watermarks {
     /// What the flush mode alone demands.
     pub(super) flushed: u64,
     pub(super) visible: u64,
+    /// What slaves hold, where that is promised. It may be less than `visible`: when no slave counts nobody waits for one.
+    pub(super) acknowledged: Option<u64>,
 }
 
 impl Watermarks {
@@ -54,6 +56,12 @@ impl Watermarks {
                 Safety::Written => self.written,
                 Safety::Visible => self.visible,
             }
+    }
+
+    /// The code of an answer whose watermark has passed: none when its promise is kept.
+    fn shortfall(&self, ack: &Ack) -> Option<i32> {
+        let held = self.acknowledged.is_none_or(|end| ack.end <= end);
+        (ack.safety == Safety::Visible && !held).then_some(response_code::SLAVE_NOT_AVAILABLE)
     }
 }
 
@@ -92,7 +100,7 @@ impl Acks {
         for lane in [&mut self.written, &mut self.visible] {
             while let Some(ack) = lane.front() {
                 let reply = if marks.has_passed(ack) {
-                    None
+                    marks.shortfall(ack)
                 } else if let Some(code) = overdue(now, marks, ack) {
                     Some(code)
                 } else {
@@ -108,7 +116,8 @@ impl Acks {
         for ack in core::mem::take(&mut self.topics) {
             let known = ack.topic.is_none_or(|generation| topics.is_durable(generation));
             if known && marks.has_passed(&ack) {
-                send(ack.conn, ack.reply);
+                let code = marks.shortfall(&ack);
+                send(ack.conn, answer(ack.reply, code));
             } else if let Some(code) = overdue(now, marks, &ack) {
                 send(ack.conn, answer(ack.reply, Some(code)));
             } else {
@@ -190,9 +199,8 @@ mod tests {
         topics: &ConfigFile,
     ) -> Vec<(u64, i32)> {
         let mut sent = vec![];
-        acks.release(at(now), Watermarks { written, flushed, visible }, topics, |conn, reply| {
-            sent.push((conn.0, reply.code));
-        });
+        let marks = Watermarks { written, flushed, visible, acknowledged: None };
+        acks.release(at(now), marks, topics, |conn, reply| sent.push((conn.0, reply.code)));
         acks.check_invariants();
         sent
     }
@@ -211,6 +219,19 @@ mod tests {
         acks.park(ack(4, 40, Safety::Visible, None));
         assert_eq!(release(&mut acks, 2, (40, 40, 10), &topics), []);
         assert_eq!(release(&mut acks, 3, (40, 40, 10), &topics), [(4, response_code::FLUSH_SLAVE_TIMEOUT)]);
+    }
+
+    #[test]
+    fn without_a_slave_nobody_waits_and_everybody_is_told() {
+        let topics = ConfigFile::new("config/topics.json");
+        let mut acks = Acks::default();
+        acks.park(ack(1, 10, Safety::Visible, None));
+        acks.park(ack(2, 20, Safety::Visible, None));
+        acks.park(ack(3, 20, Safety::Written, None));
+        let marks = Watermarks { written: 20, flushed: 20, visible: 20, acknowledged: Some(10) };
+        let mut sent = vec![];
+        acks.release(at(0), marks, &topics, |conn, reply| sent.push((conn.0, reply.code)));
+        assert_eq!(sent, [(3, 0), (1, 0), (2, response_code::SLAVE_NOT_AVAILABLE)]);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::ha::HaConfig;
+use super::replication::BrokerRole;
 use super::store::StoreConfig;
 use crate::wire::body::perm;
 
@@ -26,6 +28,14 @@ pub struct BrokerConfig {
     pub ha_addr: String,
     /// `namesrvAddr`, one entry a server.
     pub namesrv_addrs: Vec<Arc<str>>,
+    /// `brokerRole`
+    pub role: BrokerRole,
+    /// Everything about replication.
+    pub ha: HaConfig,
+    /// `haMasterAddress`: where a slave's master sends its log; name servers tell it when this does not.
+    pub ha_master_addr: Option<Arc<str>>,
+    /// `slaveReadEnable`
+    pub slave_read: bool,
     /// Everything about the store.
     pub store: StoreConfig,
 
@@ -102,6 +112,10 @@ impl BrokerConfig {
             store_host,
             ha_addr: String::new(),
             namesrv_addrs: Vec::new(),
+            role: BrokerRole::default(),
+            ha: HaConfig::default(),
+            ha_master_addr: None,
+            slave_read: false,
             store: StoreConfig::default(),
             permission: perm::READ | perm::WRITE,
             auto_create_topic: true,

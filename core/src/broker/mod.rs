@@ -24,6 +24,7 @@ mod offset;
 mod persist;
 mod producer;
 mod register;
+mod replication;
 mod reply;
 pub mod store;
 mod topic;
@@ -48,6 +49,8 @@ use offset::Offsets;
 use persist::ConfigFile;
 use producer::Producers;
 use register::Register;
+pub use replication::BrokerRole;
+use replication::Replication;
 use store::{FlushMode, Store};
 use topic::Topics;
 
@@ -131,6 +134,7 @@ pub struct Broker {
     holds: Holds,
     acks: Acks,
     register: Register,
+    replication: Replication,
     /// None before the start.
     scan: Option<Scan>,
     ids: Ids,
@@ -156,6 +160,12 @@ impl Broker {
             holds: Holds::default(),
             acks: Acks::default(),
             register: Register::new(&config),
+            replication: Replication::new(
+                config.role,
+                &config.ha,
+                config.store.flush,
+                config.ha_master_addr.clone(),
+            ),
             scan: None,
             ids: Ids::default(),
             next_opaque: 0,
@@ -202,10 +212,12 @@ impl Broker {
         packet: Packet,
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
-        match packet {
-            Packet::Command(command) if command.is_response() => self.on_response(conn, &command, env),
-            Packet::Command(command) => self.on_request(now, conn, &command, env),
-            Packet::HaReport { .. } | Packet::HaBlock { .. } => env.out.push(Effect::Close { conn }),
+        match &packet {
+            Packet::Command(command) if command.is_response() => self.on_response(conn, command, env),
+            Packet::Command(command) => self.on_request(now, conn, command, env),
+            Packet::HaReport { .. } | Packet::HaBlock { .. } => {
+                self.replication.on_packet(now, conn, &packet, &mut self.store, env);
+            }
         }
     }
 
@@ -216,7 +228,7 @@ impl Broker {
         }
     }
 
-    fn on_opened<D>(
+    fn on_opened<D: Disk>(
         &mut self,
         now: Now,
         conn: ConnId,
@@ -231,12 +243,15 @@ impl Broker {
                 }
             }
             Protocol::Remoting => self.conns.opened(conn, peer),
-            Protocol::HaSlave | Protocol::HaMaster => env.out.push(Effect::Close { conn }),
+            Protocol::HaSlave | Protocol::HaMaster => {
+                self.replication.on_opened(now, conn, protocol, &self.store, env);
+            }
         }
     }
 
     fn on_closed<D>(&mut self, now: Now, conn: ConnId, why: CloseReason, env: &mut Env<'_, D, BrokerEvent>) {
         tracing::debug!(?conn, ?why, "connection closed");
+        self.replication.on_closed(now, conn, why);
         if !self.register.on_closed(now.mono, conn, &self.config) {
             self.on_client_closed(conn, env);
         }
@@ -327,7 +342,12 @@ impl Broker {
             FlushMode::Async => written,
             FlushMode::Sync => self.store.synced(),
         };
-        Watermarks { written, flushed, visible: self.store.visible() }
+        Watermarks {
+            written,
+            flushed,
+            visible: self.store.visible(),
+            acknowledged: self.replication.acknowledged(),
+        }
     }
 
     fn release_acks<D>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
@@ -364,11 +384,14 @@ impl<D: Disk> Machine<D> for Broker {
             Input::Start => self.on_start(now, env),
             Input::Opened { conn, peer, protocol } => self.on_opened(now, conn, peer, protocol, env),
             Input::Received { conn, packet } => self.on_received(now, conn, packet, env),
-            Input::Drained { conn } => self.on_drained(conn, env),
+            Input::Drained { conn } => {
+                self.replication.on_drained(conn);
+                self.on_drained(conn, env);
+            }
             Input::Closed { conn, why } => self.on_closed(now, conn, why, env),
             Input::Synced { id, result } => self.on_synced(now, id, result, env),
             Input::Fetched { id, result } => {
-                if !self.store.on_fetched(now, id, result, env) {
+                if !self.store.on_fetched(now, id, result, env) && !self.replication.on_fetched(id, result) {
                     self.on_pull_fetched(now, id, result, env);
                 }
             }
@@ -383,7 +406,9 @@ impl<D: Disk> Machine<D> for Broker {
             return;
         }
         self.advance_stop(now, env);
+        self.replication.before_store(&mut self.store);
         self.store.settle(now, env);
+        self.replication.settle(now, &self.register.master, &self.store, env);
         self.advance_recovery(now, env);
         self.settle_pulls(now, env);
         self.release_acks(now, env);
@@ -408,6 +433,7 @@ impl<D: Disk> Machine<D> for Broker {
         [
             leaving,
             self.store.deadline(),
+            self.replication.deadline(),
             named(self.holds.deadline(), "end of a long poll"),
             named(self.acks.deadline(self.watermarks()), "flush timeout"),
             named(self.scan.as_ref().map(Scan::due), "client scan"),
@@ -429,5 +455,6 @@ impl<D: Disk> Machine<D> for Broker {
         self.producers.check_invariants();
         self.holds.check_invariants();
         self.acks.check_invariants();
+        self.replication.check_invariants();
     }
 }

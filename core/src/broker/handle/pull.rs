@@ -35,6 +35,10 @@ impl Broker {
     ) -> Result<Answer, Refusal> {
         let header: PullMessageRequest<'_> = request.header()?;
         self.check_store()?;
+        if self.replication.is_slave() && !self.config.slave_read {
+            let why = "[REJECTREQUEST]this broker is a slave that is not read from (slaveReadEnable=false)";
+            return Err(Refusal::new(response_code::SYSTEM_BUSY, why));
+        }
         let suggest_broker = self.check_pull(now, conn, &header)?;
         let filter = self.find_filter(&header)?;
         let topic = self.topics.get_mut(&header.topic).expect("checked");

@@ -66,6 +66,10 @@ impl Broker {
     ) -> Result<Answer, Refusal> {
         let header: SendMessageRequest<'_> = request.header()?;
         self.check_store()?;
+        if self.replication.is_slave() {
+            let why = self.replication.refusal(&self.register.master);
+            return Err(Refusal::new(response_code::SYSTEM_BUSY, why));
+        }
         let born_host = self.conns.peer(conn).unwrap_or(self.config.store_host);
         self.check_send(now, &header, born_host)?;
         let queue_id = self.choose_queue(&header, env.rng);

@@ -9,6 +9,9 @@
 //! count 4, then per static topic: length 4, mapping JSON     (since 5.0)
 //! ```
 //! This form carries neither `order` nor `topicSysFlag`.
+//!
+//! A 5.x broker with `compressedRegister` compresses its body and says in the header that it did not (`BrokerOuterAPI`), so
+//! that RocketMQ's own name server refuses it. A zlib stream is told from JSON by its first byte.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -24,6 +27,9 @@ use super::{
 /// What a compressed registration may inflate to. 60,000 topics are 4 MB.
 pub(crate) const INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Deflate with a window of 32 KiB, as every zlib writes; no JSON text begins so.
+const ZLIB_FIRST_BYTE: u8 = 0x78;
+
 /// Java's BEST_COMPRESSION.
 const DEFLATE_LEVEL: u8 = 9;
 
@@ -37,12 +43,12 @@ bodies! {
 }
 
 impl RegisterBrokerBody {
-    /// Reads either form.
+    /// Reads either form; `compressed` as the header says.
     ///
     /// # Errors
     /// Malformed, or more than 64 MiB when inflated.
     pub fn decode(bytes: &[u8], compressed: bool) -> Result<RegisterBrokerBody, BodyError> {
-        if !compressed {
+        if !compressed && bytes.first() != Some(&ZLIB_FIRST_BYTE) {
             return decode(bytes);
         }
         let inflated = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(bytes, INFLATED_BYTES_MAX)
@@ -194,6 +200,11 @@ mod tests {
     fn both_forms_are_read() {
         assert_eq!(RegisterBrokerBody::decode(&encode(&sample()), false), Ok(sample()));
         assert_eq!(RegisterBrokerBody::decode(&sample().encode_compressed(), true), Ok(sample()));
+        assert_eq!(
+            RegisterBrokerBody::decode(&sample().encode_compressed(), false),
+            Ok(sample()),
+            "as 5.x says"
+        );
     }
 
     #[test]
