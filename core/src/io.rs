@@ -210,7 +210,7 @@ pub struct DirEntry {
 /// Room on the disk that holds the store, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Space {
-    /// Size of the file system.
+    /// Size of the file system, without what is kept from this process.
     pub total: u64,
     /// Free for this process.
     pub free: u64,

@@ -132,7 +132,9 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 /// Size and room of the file system that holds `path`.
 pub(super) fn space(path: &Path) -> io::Result<Space> {
     let stat = rustix::fs::statvfs(path)?;
-    Ok(Space { total: stat.f_blocks * stat.f_frsize, free: stat.f_bavail * stat.f_frsize })
+    // What is set aside for root or by a quota is neither used nor free, as in `df` and in RocketMQ.
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    Ok(Space { total: (used + stat.f_bavail) * stat.f_frsize, free: stat.f_bavail * stat.f_frsize })
 }
 
 /// What is at `path`; symbolic links are followed, so that parts of a store may lie elsewhere.
