@@ -26,9 +26,13 @@ impl Broker {
         load_file(path, disk, |bytes| self.groups.load(bytes))?;
         let path = self.offsets.file.path();
         load_file(path, disk, |bytes| self.offsets.load(bytes))?;
+        let path = self.delays.file.path();
+        load_file(path, disk, |bytes| self.delays.load(bytes))?;
         self.offsets
             .recover(now.mono, disk)
-            .map_err(|error| format!("config/consumerOffset.journal: not read: {error}"))
+            .map_err(|error| format!("config/consumerOffset.journal: not read: {error}"))?;
+        self.offsets.for_each_delay(|level, offset| self.delays.advance_to(level, offset));
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ mod ack;
 mod config;
 mod conns;
 mod consumer;
+mod delay;
 mod filter;
 mod group;
 pub mod ha;
@@ -23,17 +24,21 @@ mod names;
 mod offset;
 mod persist;
 mod producer;
+mod put;
 mod register;
 mod replication;
 mod reply;
 pub mod store;
 mod topic;
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, Input, Machine, Now, Protocol, SyncId};
+use crate::io::{
+    CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Input, Machine, Now, Protocol, SyncId,
+};
 use crate::liveness::Scan;
 use crate::time::Instant;
 use crate::wire::body;
@@ -42,6 +47,7 @@ use ack::{Acks, Watermarks};
 pub use config::BrokerConfig;
 use conns::Conns;
 use consumer::Consumers;
+use delay::Delays;
 use group::Groups;
 use hold::{Holds, Pull};
 use lock::Locks;
@@ -132,7 +138,10 @@ pub struct Broker {
     locks: Locks,
     conns: Conns,
     holds: Holds,
+    /// Requests that wait for the disk.
+    cold: BTreeMap<FetchId, (ConnId, Command)>,
     acks: Acks,
+    delays: Delays,
     register: Register,
     replication: Replication,
     /// None before the start.
@@ -158,6 +167,8 @@ impl Broker {
             locks: Locks::new(config.lock_expiry),
             conns: Conns::default(),
             holds: Holds::default(),
+            cold: BTreeMap::new(),
+            delays: Delays::new(config.store.delay_levels.len()),
             acks: Acks::default(),
             register: Register::new(&config),
             replication: Replication::new(
@@ -193,6 +204,11 @@ impl Broker {
     /// Whether the store may be read and written for clients. A broker that leaves serves until it stops.
     fn is_serving(&self) -> bool {
         matches!(self.phase, Phase::Ready | Phase::Leaving { .. })
+    }
+
+    /// Whether delayed messages are delivered: only a master does.
+    fn delivers(&self) -> bool {
+        self.is_serving() && !self.replication.is_slave()
     }
 
     fn on_start<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
@@ -271,6 +287,8 @@ impl Broker {
             (self.topics.file.path(), taken)
         } else if let Some(taken) = self.groups.file.on_synced(now.mono, id, result) {
             (self.groups.file.path(), taken)
+        } else if let Some(taken) = self.delays.file.on_synced(now.mono, id, result) {
+            (self.delays.file.path(), taken)
         } else if let Some(taken) = self.offsets.on_synced(now.mono, id, result, env.disk) {
             (self.offsets.file.path(), taken)
         } else {
@@ -303,6 +321,7 @@ impl Broker {
                 if self.register.has_left() || until <= now.mono {
                     self.release_pulls(now, env);
                     self.offsets.flush_now();
+                    self.delays.flush_now();
                     self.store.stop(now, env);
                     self.phase = Phase::Stopping;
                 }
@@ -311,6 +330,7 @@ impl Broker {
                 self.store.stop(now, env);
                 let clean = self.topics.file.is_clean()
                     && self.groups.file.is_clean()
+                    && self.delays.file.is_clean()
                     && self.offsets.file.is_clean();
                 if self.store.is_stopped() && clean && self.acks.len() == 0 {
                     self.phase = Phase::Stopped;
@@ -331,6 +351,7 @@ impl Broker {
         if self.store.is_ready() {
             self.topics.adopt_queues(now.wall, &self.store);
             self.offsets.clamp(&self.store);
+            self.delays.begin(&self.store);
             self.phase = Phase::Ready;
             env.out.push(Effect::Emit(BrokerEvent::Ready));
         }
@@ -370,6 +391,12 @@ impl Broker {
             let bytes = body::encode(&self.groups.wrapper());
             begin(&mut self.groups.file, &mut self.ids, bytes, env.out);
         }
+        let (delays, offsets) = (&mut self.delays, &mut self.offsets);
+        delays.settle_safe(self.store.visible(), |level, offset| offsets.note_delay(level, offset));
+        if self.delays.is_flush_due(now.mono) {
+            let bytes = self.delays.take_json(now.mono);
+            begin(&mut self.delays.file, &mut self.ids, bytes, env.out);
+        }
         let ids = &mut self.ids;
         self.offsets.settle(now.mono, || SyncId(ids.next()), env.disk, env.out);
     }
@@ -391,9 +418,11 @@ impl<D: Disk> Machine<D> for Broker {
             Input::Closed { conn, why } => self.on_closed(now, conn, why, env),
             Input::Synced { id, result } => self.on_synced(now, id, result, env),
             Input::Fetched { id, result } => {
-                if !self.store.on_fetched(now, id, result, env) && !self.replication.on_fetched(id, result) {
-                    self.on_pull_fetched(now, id, result, env);
-                }
+                let _ = self.store.on_fetched(now, id, result, env)
+                    || self.replication.on_fetched(id, result)
+                    || self.delays.on_fetched(id, result)
+                    || self.on_pull_fetched(now, id, result, env)
+                    || self.on_request_fetched(now, id, result, env);
             }
             // Everything that is due is done as the turn ends.
             Input::Wake => {}
@@ -406,6 +435,7 @@ impl<D: Disk> Machine<D> for Broker {
             return;
         }
         self.advance_stop(now, env);
+        self.settle_delays(now, env);
         self.replication.before_store(&mut self.store);
         self.store.settle(now, env);
         self.replication.settle(now, &self.register.master, &self.store, env);
@@ -440,6 +470,8 @@ impl<D: Disk> Machine<D> for Broker {
             when_serving(self.topics.file.deadline(), "topics.json"),
             when_serving(self.groups.file.deadline(), "subscriptionGroup.json"),
             when_serving(self.offsets.deadline(), "consumerOffset.json"),
+            when_serving(self.delays.file_deadline(), "delayOffset.json"),
+            named(self.delays.deadline().filter(|_| self.delivers()), "delivery of delayed messages"),
             when_serving(self.register.deadline(&self.topics), "registration"),
         ]
         .into_iter()
@@ -456,5 +488,6 @@ impl<D: Disk> Machine<D> for Broker {
         self.holds.check_invariants();
         self.acks.check_invariants();
         self.replication.check_invariants();
+        self.delays.check_invariants();
     }
 }

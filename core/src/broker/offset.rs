@@ -5,14 +5,14 @@
 //!
 //! See [`super::journal`] for what survives which death.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::NameMap;
 use super::journal::{self, Journal};
 use super::persist::ConfigFile;
 use super::store::Store;
+use super::{NameMap, names};
 use crate::io::{Disk, DiskError, Effect, SyncId};
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, BodyError, ConsumerOffsetSerializeWrapper, DataVersion};
@@ -50,6 +50,9 @@ pub(super) struct Offsets {
     entries: Vec<Entry>,
     /// Committed in this turn: entry and slot.
     pending: Vec<(usize, usize)>,
+    /// How far each delay level is, kept in the journal only: their own file is written too seldom.
+    delays: BTreeMap<i32, i64>,
+    delays_pending: BTreeSet<i32>,
     version: DataVersion,
     pub(super) file: ConfigFile,
     flush_interval: Duration,
@@ -69,6 +72,8 @@ impl Offsets {
             by_key: NameMap::default(),
             entries: Vec::new(),
             pending: Vec::new(),
+            delays: BTreeMap::new(),
+            delays_pending: BTreeSet::new(),
             version: DataVersion::default(),
             file: ConfigFile::new("config/consumerOffset.json"),
             flush_interval,
@@ -115,6 +120,10 @@ impl Offsets {
             tracing::info!(records = replayed.len(), "committed offsets taken from the journal");
         }
         for (key, queue_id, offset) in replayed {
+            if key == names::SCHEDULE_TOPIC {
+                self.delays.insert(queue_id, offset);
+                continue;
+            }
             self.set(&key, queue_id, offset);
         }
         self.pending_done();
@@ -158,6 +167,17 @@ impl Offsets {
         let key = core::mem::take(&mut self.key);
         self.set(&key, queue_id, offset);
         self.key = key;
+    }
+
+    /// A delay level is so far.
+    pub(super) fn note_delay(&mut self, level: i32, offset: i64) {
+        self.delays.insert(level, offset);
+        self.delays_pending.insert(level);
+    }
+
+    /// How far the delay levels are, as far as the journal told.
+    pub(super) fn for_each_delay(&self, mut f: impl FnMut(i32, i64)) {
+        self.delays.iter().for_each(|(level, offset)| f(*level, *offset));
     }
 
     fn build_key(&mut self, group: &str, topic: &str) {
@@ -216,10 +236,14 @@ impl Offsets {
     }
 
     fn write_pending(&mut self, disk: &mut impl Disk) {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.delays_pending.is_empty() {
             return;
         }
         self.records.clear();
+        for level in core::mem::take(&mut self.delays_pending) {
+            let offset = self.delays.get(&level).copied().unwrap_or(0);
+            journal::put_record(names::SCHEDULE_TOPIC, level, offset, &mut self.records);
+        }
         for (entry, slot) in &self.pending {
             let entry = &self.entries[*entry];
             let slot = &entry.queues[*slot];
@@ -246,7 +270,16 @@ impl Offsets {
         out: &mut Vec<Effect<E>>,
     ) {
         let next = self.generation + 1;
-        self.next_journal = match Journal::create(next, disk) {
+        // The delay levels are in no other file of this generation.
+        self.records.clear();
+        for (level, offset) in &self.delays {
+            journal::put_record(names::SCHEDULE_TOPIC, *level, *offset, &mut self.records);
+        }
+        let created = Journal::create(next, disk).and_then(|mut journal| {
+            journal.append(&self.records, disk)?;
+            Ok(journal)
+        });
+        self.next_journal = match created {
             Ok(journal) => Some(journal),
             Err(error) => {
                 tracing::warn!(%error, "no journal: commits are safe from a crash only with consumerOffset.json");

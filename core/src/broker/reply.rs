@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::io::ConnId;
+use crate::io::{ConnId, Extent};
 use crate::wire::body::BodyError;
 use crate::wire::code::response_code;
 use crate::wire::request::HeaderError;
@@ -19,6 +19,8 @@ pub(super) enum Answer {
     Now(Command),
     /// The answer is parked with whatever it waits for.
     Later,
+    /// This must be in memory first; then the request is served from its beginning, so nothing may have been changed.
+    Cold(Extent),
 }
 
 /// Why a request is not served: the code and text of its answer.

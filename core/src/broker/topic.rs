@@ -158,7 +158,7 @@ impl Topics {
         Ok(())
     }
 
-    /// Makes a retry or dead-letter topic unless it is there (RocketMQ's `createTopicInSendMessageBackMethod`).
+    /// Makes a retry topic, or makes it ordered or not (RocketMQ's `createTopicInSendMessageBackMethod`).
     pub(super) fn ensure(&mut self, wall: WallMs, name: &str, queues: i32, order: bool, sys_flag: i32) {
         if self.get(name).is_some_and(|known| known.config.order == order) {
             return;
@@ -172,6 +172,13 @@ impl Topics {
         });
         config.order = order;
         self.put(wall, config);
+    }
+
+    /// Makes a retry or dead-letter topic unless it is there.
+    pub(super) fn make(&mut self, wall: WallMs, name: &str, queues: i32, sys_flag: i32) {
+        if self.get(name).is_none() {
+            self.ensure(wall, name, queues, false, sys_flag);
+        }
     }
 
     /// Makes what the file has lost: topics of which the store has queues.

@@ -85,7 +85,7 @@ impl World {
     /// A broker over some disk, not started.
     pub(crate) fn over(config: BrokerConfig, mut disk: MemoryDisk) -> World {
         disk.set_automatic(true);
-        let now = Now { mono: Instant::from_nanos(1_000_000_000), wall: WallMs(START_WALL_MS) };
+        let now = Now { mono: Instant::from_nanos(1_000_000_000), wall: WallMs(START_WALL_MS + 1_000) };
         let broker = Broker::new(config.clone());
         World {
             node: Node::new(broker, TestClock(now), Wires::default(), disk, Rng::from_seed(2)),
@@ -134,9 +134,7 @@ impl World {
         loop {
             let due = Machine::<MemoryDisk>::deadline(self.node.machine()).map(|(at, _)| at);
             let next = due.filter(|at| *at < end).unwrap_or(end).max(self.now.mono);
-            self.now.wall.0 += i64::try_from(next.since(self.now.mono).as_millis()).expect("short");
-            self.now.mono = next;
-            self.node.clock_mut().0 = self.now;
+            self.set_time(next);
             self.run();
             if next == end {
                 return;
@@ -162,7 +160,9 @@ impl World {
         let mut disk = self.node.into_disk();
         disk.kill();
         disk.revive();
-        World::over(config, disk)
+        let mut world = World::over(config, disk);
+        world.set_time(self.now.mono);
+        world
     }
 
     pub(crate) fn input(&mut self, input: Input<BrokerCommand>) {
@@ -214,11 +214,14 @@ impl World {
         self.answer(conn, opaque).unwrap_or_else(|| panic!("no answer to {code}: {:?}", self.failed))
     }
 
+    fn set_time(&mut self, mono: Instant) {
+        self.now = Now { mono, wall: WallMs(START_WALL_MS + (mono.as_nanos() / 1_000_000) as i64) };
+        self.node.clock_mut().0 = self.now;
+    }
+
     /// Time passes in one jump, with one turn at its end.
     pub(crate) fn advance(&mut self, time: Duration) {
-        self.now.wall.0 += i64::try_from(time.as_millis()).expect("short");
-        self.now.mono = self.now.mono + time;
-        self.node.clock_mut().0 = self.now;
+        self.set_time(self.now.mono + time);
         self.turn();
     }
 

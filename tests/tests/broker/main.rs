@@ -5,4 +5,5 @@ mod harness;
 mod messages;
 mod names;
 mod offsets;
+mod retries;
 mod sessions;

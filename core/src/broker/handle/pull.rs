@@ -303,8 +303,11 @@ impl Broker {
     /// Wakes the pulls whose queues gained something, and answers those whose time is up.
     pub(in super::super) fn settle_pulls<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
         let mut woken = core::mem::take(&mut self.woken);
-        let holds = &mut self.holds;
-        self.store.take_arrivals(|queue: QueueIx| holds.take_queue(queue, &mut woken));
+        let (holds, delays, store_config) = (&mut self.holds, &mut self.delays, &self.config.store);
+        self.store.take_arrivals(|queue: QueueIx| {
+            holds.take_queue(queue, &mut woken);
+            delays.arrived(now.mono, queue, |level| store_config.delay_of(level));
+        });
         self.holds.take_due(now.mono, &mut woken);
         for pull in woken.drain(..) {
             self.serve_pull(now, pull, env);

@@ -14,14 +14,14 @@ use bytes::Bytes;
 
 use super::super::ack::{Ack, Safety};
 use super::super::persist::Generation;
+use super::super::put::{Stored, check_properties};
 use super::super::reply::{Answer, Refusal};
-use super::super::store::{AppendError, Appended};
 use super::super::{Broker, BrokerEvent, names};
-use crate::io::{ConnId, Disk, DiskError, Env, Now};
+use crate::io::{ConnId, Disk, Env, Now};
 use crate::rng::Rng;
 use crate::wire::body::{TopicFilterType, perm, topic_sys_flag};
 use crate::wire::code::{request_code, response_code};
-use crate::wire::message::{Draft, PROPERTIES_BYTES_MAX, decode_batch, properties, property, put_property};
+use crate::wire::message::{Draft, decode_batch, properties, property, put_property};
 use crate::wire::request::{SendMessageRequest, SendMessageResponse};
 use crate::wire::{Command, Ext};
 
@@ -30,7 +30,7 @@ const REGION: &[u8] = b"DefaultRegion";
 /// RocketMQ's `MULTI_TAGS_FLAG`.
 const MULTI_TAGS: i32 = 2;
 /// Versions before 3.4.9 do not mean what `maxReconsumeTimes` says.
-const VERSION_3_4_9: i32 = 121;
+pub(super) const VERSION_3_4_9: i32 = 121;
 /// Bytes of a message id that the broker makes.
 const UNIQUE_ID_BYTES: usize = 16;
 
@@ -50,12 +50,6 @@ struct Facts {
     unique_id: Bytes,
 }
 
-/// A stored message, and the change of `topics.json` that must be durable before anybody hears of it.
-struct Stored {
-    appended: Appended,
-    topic: Option<Generation>,
-}
-
 impl Broker {
     pub(super) fn on_send<D: Disk>(
         &mut self,
@@ -66,10 +60,7 @@ impl Broker {
     ) -> Result<Answer, Refusal> {
         let header: SendMessageRequest<'_> = request.header()?;
         self.check_store()?;
-        if self.replication.is_slave() {
-            let why = self.replication.refusal(&self.register.master);
-            return Err(Refusal::new(response_code::SYSTEM_BUSY, why));
-        }
+        self.check_master()?;
         let born_host = self.conns.peer(conn).unwrap_or(self.config.store_host);
         self.check_send(now, &header, born_host)?;
         let queue_id = self.choose_queue(&header, env.rng);
@@ -239,15 +230,14 @@ impl Broker {
             body: &request.body,
             properties: scratch,
         };
-        Ok((self.store_draft(now, &draft, env.disk)?, facts))
+        Ok((self.store_message(now, &draft, env.disk)?, facts))
     }
 
-    /// What is not served yet is refused, so that nobody takes a delayed message for a delivered one.
+    /// What is not served yet is refused, so that nobody takes a timed message for a delivered one.
     fn check_served(&self, text: &[u8]) -> Result<(), Refusal> {
         for (name, value) in properties(text) {
-            let is_delayed = name == b"DELAY" && value != b"0" && !value.starts_with(b"-");
             let is_timed = matches!(name, b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS");
-            if is_delayed || is_timed || (name == b"TRAN_MSG" && value.eq_ignore_ascii_case(b"true")) {
+            if is_timed || (name == b"TRAN_MSG" && value.eq_ignore_ascii_case(b"true")) {
                 let what = String::from_utf8_lossy(name);
                 return Err(Refusal::new(
                     response_code::MESSAGE_ILLEGAL,
@@ -322,48 +312,6 @@ impl Broker {
         Ok(Answer::Later)
     }
 
-    /// Puts a message into a queue of a topic that is there.
-    fn store_draft<D: Disk>(&mut self, now: Now, draft: &Draft<'_>, disk: &mut D) -> Result<Stored, Refusal> {
-        check_properties(draft.properties)?;
-        let topic = self.topics.get_mut(draft.topic).ok_or_else(|| Refusal::topic_not_exist(draft.topic))?;
-        let queue = topic.queue(draft.queue_id, &mut self.store);
-        let changed = topic.changed;
-        let appended =
-            self.store.append(now, queue, draft, disk).map_err(|error| self.refuse_append(error))?;
-        let topic = (!self.topics.file.is_durable(changed)).then_some(changed);
-        Ok(Stored { appended, topic })
-    }
-
-    fn refuse_append(&self, error: AppendError) -> Refusal {
-        match error {
-            AppendError::TooLarge => self.message_illegal(),
-            AppendError::NotReady | AppendError::DiskWarning | AppendError::Disk(DiskError::Full) => {
-                Refusal::new(
-                    response_code::SERVICE_NOT_AVAILABLE,
-                    "service not available now. It may be caused by one of the following reasons: the broker's disk is full, messages are put to the slave, message store has been shut down, etc.",
-                )
-            }
-            AppendError::NotARecord => unreachable!("only raw bytes of another log are refused so"),
-            AppendError::Disk(error) => {
-                tracing::error!(%error, "message not stored");
-                Refusal::new(
-                    response_code::SYSTEM_ERROR,
-                    format!("create mapped file failed, server is busy or broken: {error}"),
-                )
-            }
-        }
-    }
-
-    fn message_illegal(&self) -> Refusal {
-        Refusal::new(
-            response_code::MESSAGE_ILLEGAL,
-            format!(
-                "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg properties length limit 32KB.",
-                self.config.store.body_bytes_max
-            ),
-        )
-    }
-
     #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
     fn park_send(
         &mut self,
@@ -393,26 +341,6 @@ impl Broker {
 /// Whether a send waits for flush and replication; absent means yes.
 fn waits(value: Option<&[u8]>) -> bool {
     value.is_none_or(|value| value.eq_ignore_ascii_case(b"true"))
-}
-
-/// Bounds, and what recovery takes for a page that was never written.
-fn check_properties(text: &[u8]) -> Result<(), Refusal> {
-    if text.len() > PROPERTIES_BYTES_MAX {
-        return Err(Refusal::new(
-            response_code::MESSAGE_ILLEGAL,
-            format!(
-                "the message is illegal: its properties have {} bytes, the limit is {PROPERTIES_BYTES_MAX}",
-                text.len()
-            ),
-        ));
-    }
-    if memchr::memchr(0, text).is_some() {
-        return Err(Refusal::new(
-            response_code::MESSAGE_ILLEGAL,
-            "the message is illegal: its properties hold a zero byte",
-        ));
-    }
-    Ok(())
 }
 
 /// Writes the properties of a single message as a broker stores them.
@@ -480,18 +408,6 @@ mod tests {
             let facts = put_properties(text, dead, "C", &mut out);
             assert_eq!(out, expect);
             assert_eq!((facts.wait, &facts.unique_id[..]), (wait, id));
-        }
-    }
-
-    #[test]
-    fn zero_bytes_and_long_properties_are_refused() {
-        for (text, expect) in [
-            (&b"a\x01b\x02"[..], true),
-            (b"a\x01\x00b\x02", false),
-            (&[b'x'; PROPERTIES_BYTES_MAX], true),
-            (&[b'x'; PROPERTIES_BYTES_MAX + 1], false),
-        ] {
-            assert_eq!(check_properties(text).is_ok(), expect, "{}", text.len());
         }
     }
 }

@@ -137,6 +137,7 @@ impl Broker {
     pub(in super::super) fn on_client_closed<D>(&mut self, conn: ConnId, env: &mut Env<'_, D, BrokerEvent>) {
         self.conns.closed(conn);
         self.holds.closed(conn);
+        self.cold.retain(|_, (asker, _)| *asker != conn);
         self.producers.closed(conn);
         for group in self.consumers.closed(conn) {
             self.notify_members(&group, env);

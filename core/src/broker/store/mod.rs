@@ -47,6 +47,8 @@ use time::TimeSearch;
 
 /// Exists while a broker has the store open; left behind by a crash.
 const ABORT_FILE: &str = "abort";
+/// The topic of delayed messages.
+const SCHEDULE_TOPIC: &str = super::names::SCHEDULE_TOPIC;
 const CHECKPOINT_FILE: &str = "checkpoint";
 /// The top byte of this module's sync and fetch ids.
 const ID_SPACE: u64 = 1 << 56;
@@ -96,7 +98,37 @@ pub struct StoreConfig {
     pub disk_warning_percent: u64,
     /// `cleanResourceInterval`: how often the disk's room is looked at.
     pub clean_interval: Duration,
+    /// `messageDelayLevel`: the delay of level 1, 2, …
+    pub delay_levels: Vec<Duration>,
 }
+
+impl StoreConfig {
+    /// What the queue entry of a message says beside its place: the hash of its tag, or, in the topic of delayed messages, when
+    /// it is to be delivered (ms).
+    fn tags_code(&self, topic: &str, properties: &[u8], store_timestamp: i64) -> i64 {
+        if topic == SCHEDULE_TOPIC
+            && let Some(level) = property(properties, b"DELAY").and_then(parse_level)
+        {
+            return store_timestamp + self.delay_of(level);
+        }
+        property(properties, b"TAGS").map_or(0, |tags| i64::from(java_hash_bytes(tags)))
+    }
+
+    /// The delay of a level, which counts from 1, in ms; levels beyond the last one are the last one.
+    pub fn delay_of(&self, level: usize) -> i64 {
+        let at = level.clamp(1, self.delay_levels.len().max(1)) - 1;
+        self.delay_levels.get(at).map_or(1000, |delay| delay.as_millis() as i64)
+    }
+}
+
+/// A delay level above 0.
+fn parse_level(text: &[u8]) -> Option<usize> {
+    core::str::from_utf8(text).ok()?.parse().ok().filter(|level| *level > 0)
+}
+
+/// RocketMQ's `1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h`, in seconds.
+const DELAY_LEVEL_SECS: [u64; 18] =
+    [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
@@ -116,6 +148,7 @@ impl Default for StoreConfig {
             time_zone_offset_ms: 0,
             disk_warning_percent: 90,
             clean_interval: Duration::from_secs(10),
+            delay_levels: DELAY_LEVEL_SECS.into_iter().map(Duration::from_secs).collect(),
         }
     }
 }
@@ -386,8 +419,7 @@ impl Store {
         draft.encode(place, pending);
         let bytes = (pending.len() - before) as u64;
         self.log.appended(bytes);
-        let tags_code =
-            property(draft.properties, b"TAGS").map_or(0, |tags| i64::from(java_hash_bytes(tags)));
+        let tags_code = self.config.tags_code(draft.topic, draft.properties, place.store_timestamp);
         let entry = CqEntry { physical, size: bytes as u32, tags_code };
         if queued {
             queue.next += 1;
@@ -490,7 +522,8 @@ impl Store {
             return None;
         }
         let ix = self.queue(record.topic, record.queue_id);
-        Some((ix, queue_offset, CqEntry { physical, size: record.size, tags_code: record.tags_code() }))
+        let tags_code = self.config.tags_code(record.topic, record.properties, record.store_timestamp);
+        Some((ix, queue_offset, CqEntry { physical, size: record.size, tags_code }))
     }
 
     fn add_keys(&mut self, record: &Record<'_>) {
