@@ -22,6 +22,7 @@ final class Clients {
     private static final int PULL_BATCH = 32;
     private static final long RETRY_PAUSE_MS = 100;
     private static final int HEARTBEAT_MS = 3_000;
+    private static final long SHUTDOWN_MS = 10_000;
 
     /** Takes what {@link #readQueue} reads. */
     interface Reader {
@@ -48,6 +49,8 @@ final class Clients {
         // the regular one is on its way just then. Until the next, by default 30 s later, every pull is answered with
         // SUBSCRIPTION_NOT_LATEST.
         consumer.setHeartbeatBrokerInterval(HEARTBEAT_MS);
+        // Else offsets are committed at shutdown while the last listeners are still on their way back.
+        consumer.setAwaitTerminationMillisWhenShutdown(SHUTDOWN_MS);
         return consumer;
     }
 

@@ -54,6 +54,9 @@ public final class Main {
             case "store-continue":
                 new StoreServe(options, findings).consumeRest();
                 break;
+            case "rebalance":
+                new Rebalance(options, findings).run();
+                break;
             case "traffic":
                 new Traffic(options, findings).run();
                 break;

@@ -19,6 +19,8 @@ final class Messages {
     private static final int COMPRESSED_EVERY = 250;
     private static final int LARGE_BYTES = 1 << 20;
     private static final int LARGE_AT = 777;
+    /** Added to each body: {@code -Dinterop.bodyBytes=1000000} fills a segment of 1 GiB with a thousand messages. */
+    private static final int MORE_BYTES = Integer.getInteger("interop.bodyBytes", 0);
 
     private Messages() {
     }
@@ -80,7 +82,7 @@ final class Messages {
             }
             return body;
         }
-        byte[] body = new byte[seq == LARGE_AT ? LARGE_BYTES : 1 + seq * 37 % 700];
+        byte[] body = new byte[MORE_BYTES + (seq == LARGE_AT ? LARGE_BYTES : 1 + seq * 37 % 700)];
         SplittableRandom random = new SplittableRandom(seq);
         for (int i = 0; i < body.length; i++) {
             body[i] = (byte) random.nextInt();
