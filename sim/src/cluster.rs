@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gantry_core::broker::store::{FlushMode, StoreConfig};
-use gantry_core::broker::{Broker, BrokerConfig, BrokerEvent};
+use gantry_core::broker::{Broker, BrokerConfig, BrokerEvent, BrokerRole};
 use gantry_core::io::Protocol;
 use gantry_core::namesrv::{self, NameServer, NameServerConfig};
 use gantry_core::time::{Duration, Instant};
 
-use crate::check::Flush;
+use crate::check::{Flush, Replication};
 use crate::history::{Report, Tell};
 use crate::plan::{NAMES, Plan};
 use crate::process::Process;
@@ -107,6 +107,12 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
     config.broker_id = id;
     config.ha_addr = SocketAddr::new(ip(host).into(), HA_PORT).to_string();
     config.namesrv_addrs = vec![name_server_address()];
+    config.role = match (id, plan.replication) {
+        (0, Replication::Async) => BrokerRole::AsyncMaster,
+        (0, Replication::Sync) => BrokerRole::SyncMaster,
+        (_, _) => BrokerRole::Slave,
+    };
+    config.ha_master_addr = (id > 0).then(|| SocketAddr::new(ip(1).into(), HA_PORT).to_string().into());
     config.store = StoreConfig {
         segment_bytes: plan.sizes.segment_bytes,
         queue_file_entries: plan.sizes.queue_file_entries,
