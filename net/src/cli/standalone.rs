@@ -30,8 +30,8 @@ pub(crate) struct Options {
     /// When a send is acknowledged: written, which survives the death of the process, or synced, which survives power loss
     #[arg(long, value_name = "MODE", default_value = "async")]
     flush: Flush,
-    /// How the commit log is written
-    #[arg(long, value_name = "WAY", default_value = "mapped", hide = true)]
+    /// How the commit log is written (to measure with; core/README.md says why pwrite)
+    #[arg(long, value_name = "WAY", default_value = "pwrite", hide = true)]
     log_write: LogWrite,
 }
 
