@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
 }
 
 fn measure(options: &Options, data: &Path, cgroup: &Cgroup) -> io::Result<()> {
-    let server = start_gantry(&options.gantry, data, "async", "mapped")?;
+    let server = start_gantry(&options.gantry, data, "async", "pwrite")?;
     cgroup.enter(server.pid())?;
     fill(server.address, data, options.log_mib << 20)?;
     let mut load = Load::open(server.address, options.shape, TOPIC)?;
