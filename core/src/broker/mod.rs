@@ -158,6 +158,8 @@ pub struct Broker {
     replication: Replication,
     /// None before the start.
     scan: Option<Scan>,
+    /// Whether topics that only the store knows are made again at the start.
+    adopts_topics: bool,
     ids: Ids,
     /// Of requests that the broker makes of its clients.
     next_opaque: i32,
@@ -195,6 +197,7 @@ impl Broker {
                 config.ha_master_addr.clone(),
             ),
             scan: None,
+            adopts_topics: false,
             ids: Ids::default(),
             next_opaque: 0,
             woken: Vec::new(),
@@ -214,8 +217,8 @@ impl Broker {
     }
 
     /// What a group has committed for a queue.
-    pub fn committed_offset(&mut self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        self.offsets.query(group, topic, queue_id)
+    pub fn committed_offset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        self.offsets.look_up(group, topic, queue_id)
     }
 
     /// Whether the store may be read and written for clients. A broker that leaves serves until it stops.
@@ -384,7 +387,9 @@ impl Broker {
             env.out.push(Effect::Emit(BrokerEvent::Progress { done, total }));
         }
         if self.store.is_ready() {
-            self.topics.adopt_queues(now.wall, &self.store);
+            if self.adopts_topics {
+                self.topics.adopt_queues(now.wall, &self.store);
+            }
             self.offsets.clamp(&self.store);
             self.delays.begin(&self.store);
             self.phase = Phase::Ready;

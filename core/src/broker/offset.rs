@@ -169,6 +169,13 @@ impl Offsets {
         (slot.offset >= 0).then_some(slot.offset)
     }
 
+    /// The same for an onlooker.
+    pub(super) fn look_up(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        let entry = &self.entries[*self.by_key.get(alloc::format!("{topic}@{group}").as_str())?];
+        let slot = entry.queues.iter().find(|slot| slot.queue_id == queue_id)?;
+        (slot.offset >= 0).then_some(slot.offset)
+    }
+
     /// A client's commit. Any value is taken, lower ones too: clients and operators may go back.
     pub(super) fn commit(&mut self, group: &str, topic: &str, queue_id: i32, offset: i64) {
         self.build_key(group, topic);

@@ -1,8 +1,8 @@
 //! The topics of this broker: `topics.json` in memory.
 //!
 //! A topic is known to name servers as soon as it is registered and to this broker from the moment it is made; a message
-//! is acknowledged in it only once the file that holds it is durable (see [`super::ack`]). A topic that the file has lost but
-//! whose queues the store has is made again at the start.
+//! is acknowledged in it only once the file that holds it is durable (see [`super::ack`]). When the file itself was lost, topics are
+//! made again from the queues that the store has.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
