@@ -24,7 +24,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// One attempt to send one message. It stands at the start of the body.
+/// One attempt to send one message. It stands in the body.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {
     /// Number of the message.
@@ -40,22 +40,47 @@ impl fmt::Debug for MessageId {
 }
 
 impl MessageId {
-    /// Bytes of an id in a body.
-    pub const BYTES: usize = 8;
+    /// Bytes of the shortest body.
+    pub const BODY_BYTES_MIN: usize = 12;
 
-    /// How it stands in a body.
-    pub fn to_bytes(self) -> [u8; MessageId::BYTES] {
-        let mut bytes = [0; MessageId::BYTES];
-        bytes[..4].copy_from_slice(&self.message.to_be_bytes());
-        bytes[4..].copy_from_slice(&self.attempt.to_be_bytes());
-        bytes
+    /// A body of `len` bytes, from which the id can be read back, and whether it is whole. Nothing in it but the numbers is
+    /// zero, so that a page that was lost does not look like a body.
+    pub fn body(self, len: usize) -> Vec<u8> {
+        let len = len.max(MessageId::BODY_BYTES_MIN);
+        let mut body = Vec::with_capacity(len);
+        body.extend_from_slice(&self.message.to_be_bytes());
+        body.extend_from_slice(&self.attempt.to_be_bytes());
+        body.extend_from_slice(&(len as u32).to_be_bytes());
+        body.resize(len, self.filler());
+        body
     }
 
-    /// The id at the start of a body.
+    fn filler(self) -> u8 {
+        b'a' + (self.message % 26) as u8
+    }
+
+    /// The property string that goes with it.
+    pub fn properties(self) -> String {
+        format!("UNIQ_KEY\u{1}{self:?}\u{2}TAGS\u{1}t{}\u{2}", self.message % 3)
+    }
+
+    /// The id of a body that is whole.
     pub fn from_body(body: &[u8]) -> Option<MessageId> {
         let (message, rest) = body.split_first_chunk::<4>()?;
-        let attempt = rest.first_chunk::<4>()?;
-        Some(MessageId { message: u32::from_be_bytes(*message), attempt: u32::from_be_bytes(*attempt) })
+        let (attempt, rest) = rest.split_first_chunk::<4>()?;
+        let (len, rest) = rest.split_first_chunk::<4>()?;
+        let id = MessageId { message: u32::from_be_bytes(*message), attempt: u32::from_be_bytes(*attempt) };
+        let whole =
+            u32::from_be_bytes(*len) as usize == body.len() && rest.iter().all(|byte| *byte == id.filler());
+        whole.then_some(id)
+    }
+
+    /// The id of a stored message that is whole; brokers add properties and keep those that were sent.
+    pub fn from_stored(body: &[u8], properties: &[u8]) -> Option<MessageId> {
+        let id = MessageId::from_body(body)?;
+        let sent = id.properties();
+        let parts: Vec<&[u8]> = properties.split(|byte| *byte == 2).collect();
+        sent.split_terminator('\u{2}').all(|part| parts.contains(&part.as_bytes())).then_some(id)
     }
 }
 
@@ -204,11 +229,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_survives_its_body() {
+    fn an_id_is_read_from_a_whole_message_only() {
         let id = MessageId { message: 7, attempt: 70_000 };
-        let mut body = id.to_bytes().to_vec();
-        body.extend_from_slice(b"padding");
-        assert_eq!(MessageId::from_body(&body), Some(id));
-        assert_eq!(MessageId::from_body(b"short"), None);
+        let (body, properties) = (id.body(40), format!("{}CLUSTER\u{1}c\u{2}", id.properties()));
+        assert_eq!(MessageId::from_stored(&body, properties.as_bytes()), Some(id));
+        assert_eq!(id.body(0).len(), MessageId::BODY_BYTES_MIN);
+        let torn = |at: usize| {
+            let mut torn = body.clone();
+            torn[at] = 0;
+            MessageId::from_stored(&torn, properties.as_bytes())
+        };
+        assert_eq!([torn(11), torn(12), torn(39)], [None; 3]);
+        assert_eq!(MessageId::from_body(&body[..39]), None);
+        assert_eq!(MessageId::from_stored(&body, &[0; 30]), None);
     }
 }

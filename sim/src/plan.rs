@@ -12,7 +12,7 @@ use crate::fault::{self, FaultEntry, FaultPlan, Target};
 use crate::history::Reader;
 use crate::scenario::Scenario;
 use crate::workload::consumer::ConsumerPlan;
-use crate::workload::producer::{self, ProducerPlan};
+use crate::workload::producer::{self, Load, ProducerPlan};
 use crate::world::{HostId, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
@@ -102,14 +102,19 @@ impl Plan {
             turn_inputs_max: [1, 4, 256][modes.below(3) as usize],
             trace: false,
         };
-        let mut sends = root.fork("sends");
-        let producer = producer::draw(
-            &mut sends,
-            scenario.messages,
-            scenario.topics,
-            SENDS_FROM,
-            scenario.sends_until(),
-        );
+        let faults = fault::draw(&mut root.fork("faults"), &fault_plan(scenario));
+        let load = Load {
+            messages: scenario.messages,
+            topics: scenario.topics,
+            from: SENDS_FROM,
+            until: scenario.sends_until(),
+            aims: faults
+                .iter()
+                .filter(|entry| entry.fault.is_death())
+                .map(|entry| entry.at - Instant::ZERO)
+                .collect(),
+        };
+        let producer = producer::draw(&mut root.fork("sends"), &load);
         let (consumer, auditor) = readers(&mut root.fork("readers"), scenario.topics);
         Plan {
             seed,
@@ -117,7 +122,7 @@ impl Plan {
             replication,
             sizes: Sizes::draw(&mut root.fork("sizes")),
             options,
-            faults: fault::draw(&mut root.fork("faults"), &fault_plan(scenario)),
+            faults,
             producer: Rc::new(producer),
             consumer,
             auditor,

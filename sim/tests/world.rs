@@ -315,8 +315,12 @@ fn a_death_in_a_disk_operation_takes_the_answer_with_it() {
 
 #[test]
 fn lost_power_is_silence_until_it_is_back() {
-    let fault =
-        Fault::PowerLoss { hosts: vec![ANSWERER], apart: Duration::ZERO, down: Duration::from_secs(50) };
+    let fault = Fault::PowerLoss {
+        hosts: vec![ANSWERER],
+        operation: 0,
+        apart: Duration::ZERO,
+        down: Duration::from_secs(50),
+    };
     let ran = run(Run { faults: vec![(15, fault)], secs: 140, ..Run::default() });
     let notes: Vec<&str> = ran.notes.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(notes[..5], ["Opened", "Answered(1)", "Died(Power)", "Restarted", "Closed(Peer)"]);
@@ -325,8 +329,12 @@ fn lost_power_is_silence_until_it_is_back() {
 
 #[test]
 fn the_other_end_of_a_host_without_power_idles_out() {
-    let fault =
-        Fault::PowerLoss { hosts: vec![ASKER], apart: Duration::ZERO, down: Duration::from_secs(400) };
+    let fault = Fault::PowerLoss {
+        hosts: vec![ASKER],
+        operation: 0,
+        apart: Duration::ZERO,
+        down: Duration::from_secs(400),
+    };
     let ran = run(Run { faults: vec![(15, fault)], secs: 300, ..Run::default() });
     check(&ran, &[(0, "Opened"), (10, "Answered(1)"), (130, "Closed(Idle)")]);
 }

@@ -1,7 +1,7 @@
 //! What was promised, and what became of the promises: the shared memory of the checkers.
 //!
 //! Derived here, never assumed: what a power loss may have taken. Under asynchronous flush that is every message that no
-//! completed sync of its commit-log segment covers, and nothing else. Under synchronous flush it is nothing, and the death
+//! completed sync of its commit-log segment covers, and what lies behind one, and nothing else. Under synchronous flush it is nothing, and the death
 //! of a process never takes anything.
 
 use std::collections::BTreeMap;
@@ -82,11 +82,15 @@ struct Syncs {
 
 const LOG_DIR: &str = "commitlog";
 
+/// The segment that a file of the commit log holds.
+fn segment_of(path: &str) -> Option<u64> {
+    path.strip_prefix(LOG_DIR)?.strip_prefix('/')?.parse().ok()
+}
+
 impl Syncs {
     fn complete(&mut self, id: SyncId) {
         let Some((path, asked_at)) = self.pending.remove(&id) else { return };
-        let segment = path.strip_prefix(LOG_DIR).and_then(|name| name.strip_prefix('/')?.parse().ok());
-        if let Some(segment) = segment {
+        if let Some(segment) = segment_of(&path) {
             let since = self.safe_since.entry(segment).or_default();
             *since = asked_at.max(*since);
         }
@@ -94,6 +98,11 @@ impl Syncs {
 
     fn is_safe(&self, segment: u64, written_at: Instant) -> bool {
         self.safe_since.get(&segment).is_some_and(|since| *since >= written_at)
+    }
+
+    /// Whether a segment before this one is being synced.
+    fn is_pending_below(&self, segment: u64) -> bool {
+        self.pending.values().any(|(path, _)| segment_of(path).is_some_and(|other| other < segment))
     }
 
     fn is_directory_pending(&self) -> bool {
@@ -237,10 +246,15 @@ impl Ledger {
             return;
         }
         let directory = self.syncs.is_directory_pending();
-        for promise in self.promises.values_mut() {
+        let mut by_place: Vec<&mut Promise> = self.promises.values_mut().collect();
+        by_place.sort_by_key(|promise| promise.physical);
+        // The log is read from its beginning: behind the first record that is gone, everything is.
+        let mut prefix_is_safe = !directory;
+        for promise in by_place {
             let segment = promise.physical - promise.physical % setup.segment_bytes;
-            let safe = promise.durable || (!directory && self.syncs.is_safe(segment, promise.at));
-            if !safe && promise.excused.is_none() {
+            let synced = self.syncs.is_safe(segment, promise.at) && !self.syncs.is_pending_below(segment);
+            prefix_is_safe &= synced || promise.durable;
+            if !prefix_is_safe && !promise.durable && promise.excused.is_none() {
                 promise.excused = Some(at);
                 self.excused += 1;
             }

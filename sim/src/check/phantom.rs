@@ -1,7 +1,9 @@
 //! Verifies: nothing is handed out that was never sent, that was sent to another queue, or whose sender was refused; an
 //! acknowledgement that arrives says what the master wrote down; the messages of a batch stand next to each other.
 //!
-//! Does not verify: bodies beyond the id at their start.
+//! A message that is torn anywhere in its body, or has lost properties that were sent, counts as never sent.
+//!
+//! Does not verify: the other fields of a stored message.
 
 use super::told::Told;
 use super::{Checker, Cx, Verdict, unsafe_because};
@@ -33,7 +35,7 @@ impl Checker for Phantom {
                 );
             }
             let Some(message) = handed.message else {
-                return unsafe_because(NAME, format!("{at} holds no message of ours"));
+                return unsafe_because(NAME, format!("{at} holds no whole message of ours"));
             };
             let Some(attempt) = cx.ledger.attempt(message) else {
                 return unsafe_because(NAME, format!("{at} holds {message:?}, which was never sent"));

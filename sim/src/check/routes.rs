@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use gantry_core::io::ConnId;
+use gantry_core::io::{CloseReason, ConnId};
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::{Command, Packet};
 use serde_json::Value;
@@ -166,6 +166,8 @@ impl Checker for Routes {
             Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) }) => {
                 return self.on_answer(cx, *conn, command);
             }
+            // If the name server itself hung up, it has to have had its reasons.
+            Fact::Seen(Seen::Closed { why: CloseReason::Local, .. }) => {}
             Fact::Seen(Seen::Closed { conn, .. }) => self.on_closed(*conn),
             Fact::Seen(_)
             | Fact::PowerLost

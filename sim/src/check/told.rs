@@ -350,7 +350,9 @@ fn batch_ids(mut body: &[u8]) -> Vec<MessageId> {
     while let Some(size) = body.first_chunk::<4>() {
         let size = u32::from_be_bytes(*size) as usize;
         let Some((item, rest)) = body.split_at_checked(size.max(4)) else { break };
-        ids.extend(item.get(20..).and_then(MessageId::from_body));
+        let sized = item.get(20..).zip(item.get(16..).and_then(|rest| rest.first_chunk::<4>()));
+        let whole = sized.and_then(|(rest, len)| rest.get(..u32::from_be_bytes(*len) as usize));
+        ids.extend(whole.and_then(MessageId::from_body));
         body = rest;
     }
     ids
@@ -367,7 +369,7 @@ fn handed(body: &[u8]) -> Vec<Handed> {
     let handed = records.iter().map(|record| Handed {
         offset: record.queue_offset,
         physical: record.physical_offset,
-        message: MessageId::from_body(record.body),
+        message: record.message(),
     });
     handed.collect()
 }

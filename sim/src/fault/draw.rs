@@ -40,8 +40,8 @@ const SLOW_MAX: Duration = Duration::from_secs(60);
 /// Hosts of one rack lose their power within this.
 const RACK_APART_MAX: Duration = Duration::from_millis(50);
 const OPERATION_MAX: u64 = 40;
-/// One death in this many comes in a disk operation.
-const IN_OPERATION_OF: u64 = 3;
+/// Of so many deaths one comes at once, and the others in a disk operation: while something is written, not yet synced.
+const AT_ONCE_IN: u64 = 3;
 
 /// Draws a list in the order of time.
 pub fn draw(rng: &mut Rng, plan: &FaultPlan) -> Vec<FaultEntry> {
@@ -68,13 +68,16 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
     Some(match kind {
         FaultKind::ProcessDeath => {
             let target = *pick(rng, targets)?;
-            let in_operation = target.has_disk && !rng.one_in(IN_OPERATION_OF);
-            let operation = if in_operation { 1 + rng.below(OPERATION_MAX) } else { 0 };
-            Fault::ProcessDeath { host: target.host, operation, down: spread(rng, DOWN_MAX) }
+            Fault::ProcessDeath {
+                host: target.host,
+                operation: operation(rng, target),
+                down: spread(rng, DOWN_MAX),
+            }
         }
         FaultKind::PowerLoss => {
-            let host = pick(rng, targets)?.host;
-            Fault::PowerLoss { hosts: vec![host], apart: Duration::ZERO, down: spread(rng, DOWN_MAX) }
+            let target = *pick(rng, targets)?;
+            let (hosts, operation) = (vec![target.host], operation(rng, target));
+            Fault::PowerLoss { hosts, operation, apart: Duration::ZERO, down: spread(rng, DOWN_MAX) }
         }
         FaultKind::RackPowerLoss => {
             let mut hosts: Vec<HostId> = disks.iter().map(|target| target.host).collect();
@@ -84,7 +87,8 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
                 hosts.reverse();
             }
             let apart = Duration::from_nanos(rng.below(RACK_APART_MAX.as_nanos() as u64));
-            Fault::PowerLoss { hosts, apart, down: spread(rng, DOWN_MAX) }
+            let operation = operation(rng, *disks.first()?);
+            Fault::PowerLoss { hosts, operation, apart, down: spread(rng, DOWN_MAX) }
         }
         FaultKind::Reset => {
             let (a, b) = pair(rng, targets)?;
@@ -109,6 +113,11 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             Fault::SlowDisk { host: pick(rng, &disks)?.host, extra, lasts: spread(rng, SLOW_MAX) }
         }
     })
+}
+
+/// In which disk operation, or 0 for at once.
+fn operation(rng: &mut Rng, target: Target) -> u64 {
+    if target.has_disk && !rng.one_in(AT_ONCE_IN) { 1 + rng.below(OPERATION_MAX) } else { 0 }
 }
 
 fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> Option<&'a T> {

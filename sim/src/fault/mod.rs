@@ -110,10 +110,13 @@ pub enum Fault {
         /// Until it is started again.
         down: Duration,
     },
-    /// The power of some hosts fails, of each a little after the one before.
+    /// The power of some hosts fails, of each a little after the one before: at once, or when the first of them is in its
+    /// `operation`-th mutating disk operation from then on, at the latest after [`DEATH_WINDOW`].
     PowerLoss {
         /// Whose.
         hosts: Vec<HostId>,
+        /// 0: at once.
+        operation: u64,
         /// Between one and the next.
         apart: Duration,
         /// Until each is back.
@@ -193,7 +196,10 @@ impl Fault {
         match self {
             Fault::ProcessDeath { operation: 0, down, .. } => *down,
             Fault::ProcessDeath { down, .. } => DEATH_WINDOW + *down,
-            Fault::PowerLoss { hosts, apart, down } => *apart * hosts.len() as u32 + *down,
+            Fault::PowerLoss { hosts, operation, apart, down } => {
+                let window = if *operation > 0 { DEATH_WINDOW } else { Duration::ZERO };
+                window + *apart * hosts.len() as u32 + *down
+            }
             Fault::Reset { .. } => Duration::ZERO,
             Fault::Partition { lasts, .. }
             | Fault::Isolation { lasts, .. }
@@ -201,6 +207,11 @@ impl Fault {
             | Fault::Latency { lasts, .. }
             | Fault::SlowDisk { lasts, .. } => *lasts,
         }
+    }
+
+    /// Whether it ends lives.
+    pub fn is_death(&self) -> bool {
+        matches!(self, Fault::ProcessDeath { .. } | Fault::PowerLoss { .. })
     }
 
     /// Its kind.
@@ -228,9 +239,12 @@ impl Fault {
             Fault::ProcessDeath { host, operation, down } => {
                 format!("process death of {} in disk operation {operation}, back after {down:?}", name(host))
             }
-            Fault::PowerLoss { hosts, apart, down } => {
+            Fault::PowerLoss { hosts, operation, apart, down } => {
                 let hosts: Vec<&str> = hosts.iter().map(name).collect();
-                format!("power loss of {} ({apart:?} apart), back after {down:?}", hosts.join(" and "))
+                let apart = if hosts.len() > 1 { format!(" ({apart:?} apart)") } else { String::new() };
+                let place =
+                    if *operation > 0 { format!(" in disk operation {operation}") } else { String::new() };
+                format!("power loss of {}{apart}{place}, back after {down:?}", hosts.join(" and "))
             }
             Fault::Reset { a, b } => format!("reset between {} and {}", name(a), name(b)),
             Fault::Partition { a, b, way, lasts } => {

@@ -14,7 +14,7 @@ use super::requests::{self, Pull, code, reply, reply_number};
 use super::route::{self, Route, RouteReply};
 use super::rpc::{ClientEnv, Event, Rpc};
 use super::{ClientOptions, HEARTBEAT_INTERVAL, REQUEST_TIMEOUT, ROUTE_INTERVAL, record};
-use crate::history::{MessageId, Queue, Reader, Report, topic_name};
+use crate::history::{Queue, Reader, Report, topic_name};
 
 /// What a consumer is to do.
 #[derive(Clone, Debug)]
@@ -284,7 +284,7 @@ impl Consumer {
                 for record in &records {
                     let right =
                         record.queue_id == queue.id && record.topic == topic_name(queue.topic).as_bytes();
-                    let message = MessageId::from_body(record.body).filter(|_| right);
+                    let message = record.message().filter(|_| right);
                     let (offset, physical) = (record.queue_offset, record.physical_offset);
                     tell(env, Report::Delivered { reader, queue, offset, physical, message });
                 }

@@ -50,32 +50,65 @@ const BATCH_MAX: u64 = 5;
 const BATCH_OF: u64 = 5;
 /// Bodies are mostly shorter than this.
 const BODY_BYTES_USUAL: u64 = 200;
-/// One body in fifty is as long as this at most.
+/// One body in so many is longer.
+const LONG_IN: u64 = 8;
+/// Bursts that aim at a fault begin at most this long before or after it.
+const AIM_BEFORE: Duration = Duration::from_millis(500);
+/// Long ones are at most so long: several sectors of a disk.
 const BODY_BYTES_MAX: u64 = 3_000;
 /// Queues that are sent to.
 pub const QUEUES: u64 = 4;
 
-/// Draws sends of `messages` messages to `topics` topics, all before `until`: some evenly spread, some in bursts.
-pub fn draw(rng: &mut Rng, messages: u32, topics: u8, from: Duration, until: Duration) -> ProducerPlan {
-    let span = (until - from).as_nanos() as u64;
+/// When and how much is sent.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// How many messages.
+    pub messages: u32,
+    /// To how many topics.
+    pub topics: u8,
+    /// None is sent before.
+    pub from: Duration,
+    /// Nor after.
+    pub until: Duration,
+    /// Times at which something is about to go wrong: half of the bursts come there.
+    pub aims: Vec<Duration>,
+}
+
+impl Load {
+    fn burst(&self, rng: &mut Rng) -> Duration {
+        let aim = self.aims.get(rng.below(2 * self.aims.len() as u64) as usize);
+        let at = match aim {
+            Some(aim) => {
+                aim.saturating_sub(AIM_BEFORE)
+                    + Duration::from_nanos(rng.below(2 * AIM_BEFORE.as_nanos() as u64))
+            }
+            None => self.from + Duration::from_nanos(rng.below((self.until - self.from).as_nanos() as u64)),
+        };
+        at.clamp(self.from, self.until)
+    }
+}
+
+/// Draws sends: some evenly spread, some in bursts.
+pub fn draw(rng: &mut Rng, load: &Load) -> ProducerPlan {
+    let span = (load.until - load.from).as_nanos() as u64;
     let bursts = 1 + rng.below(20);
     let mut sends = Vec::new();
     let mut first = 0;
-    let mut at = from;
-    while first < messages {
+    let mut at = load.from;
+    while first < load.messages {
         // A burst: several requests at nearly one time.
-        if first == 0 || rng.below(u64::from(messages)) < bursts * 4 {
-            at = from + Duration::from_nanos(rng.below(span));
+        if first == 0 || rng.below(u64::from(load.messages)) < bursts * 4 {
+            at = load.burst(rng);
         } else if rng.one_in(2) {
-            at = (at + Duration::from_nanos(rng.below(span / 50))).min(until);
+            at = (at + Duration::from_nanos(rng.below(span / 50))).min(load.until);
         } else {
-            at = (at + Duration::from_nanos(rng.below(3_000_000))).min(until);
+            at = (at + Duration::from_nanos(rng.below(3_000_000))).min(load.until);
         }
         let count = if rng.one_in(BATCH_OF) { 2 + rng.below(BATCH_MAX - 1) as u32 } else { 1 };
-        let count = count.min(messages - first);
-        let queue = Queue { topic: rng.below(topics.into()) as u8, id: rng.below(QUEUES) as i32 };
-        let bytes_max = if rng.one_in(50) { BODY_BYTES_MAX } else { BODY_BYTES_USUAL };
-        let body_bytes = MessageId::BYTES + rng.below(bytes_max) as usize;
+        let count = count.min(load.messages - first);
+        let queue = Queue { topic: rng.below(load.topics.into()) as u8, id: rng.below(QUEUES) as i32 };
+        let bytes_max = if rng.one_in(LONG_IN) { BODY_BYTES_MAX } else { BODY_BYTES_USUAL };
+        let body_bytes = MessageId::BODY_BYTES_MIN + rng.below(bytes_max) as usize;
         sends.push(Planned { at, queue, first, count, body_bytes });
         first += count;
     }
@@ -328,11 +361,7 @@ fn report(report: Report) -> gantry_core::io::Effect<Report> {
 }
 
 fn outgoing(id: MessageId, body_bytes: usize) -> Outgoing {
-    let mut body = id.to_bytes().to_vec();
-    // Never zero: a page that was lost must not look like a body.
-    body.resize(body_bytes.max(MessageId::BYTES), 0x61 + (id.message % 26) as u8);
-    let properties = format!("UNIQ_KEY\u{1}{id:?}\u{2}TAGS\u{1}t{}\u{2}", id.message % 3);
-    Outgoing { body, properties }
+    Outgoing { body: id.body(body_bytes), properties: id.properties() }
 }
 
 fn read_outcome(command: &Command, count: usize) -> Outcome {
@@ -421,8 +450,10 @@ mod tests {
     #[test]
     fn a_plan_sends_each_message_once_and_in_time() {
         let (from, until) = (Duration::from_secs(2), Duration::from_secs(400));
+        let aims = vec![Duration::from_secs(1), Duration::from_secs(50)];
+        let load = Load { messages: 200, topics: 2, from, until, aims };
         for seed in 0..50 {
-            let plan = draw(&mut Rng::from_seed(seed), 200, 2, from, until);
+            let plan = draw(&mut Rng::from_seed(seed), &load);
             let mut sent: Vec<u32> =
                 plan.sends.iter().flat_map(|send| send.first..send.first + send.count).collect();
             sent.sort_unstable();

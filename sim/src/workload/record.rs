@@ -1,5 +1,7 @@
 //! Stored messages as a client reads them: taken apart by hand, after RocketMQ's `MessageDecoder`.
 
+use crate::history::MessageId;
+
 /// The parts of a message that the checkers need.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
@@ -13,6 +15,15 @@ pub struct Record<'a> {
     pub topic: &'a [u8],
     /// Body.
     pub body: &'a [u8],
+    /// Property string.
+    pub properties: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Which of our messages it is, if it is one and whole.
+    pub fn message(&self) -> Option<MessageId> {
+        MessageId::from_stored(self.body, self.properties)
+    }
 }
 
 const MAGIC_V1: u32 = 0xDAA3_20A7;
@@ -55,13 +66,18 @@ fn read(record: &[u8]) -> Option<Record<'_>> {
         let (len, rest) = rest.split_first()?;
         (usize::from(*len), rest)
     };
-    let topic = rest.get(..topic_len)?;
+    let (topic, rest) = rest.split_at_checked(topic_len)?;
+    let (properties_len, properties) = rest.split_first_chunk::<2>()?;
+    if properties.len() != usize::from(u16::from_be_bytes(*properties_len)) {
+        return None;
+    }
     Some(Record {
         queue_id: word(12)? as i32,
         queue_offset: long(20)? as i64,
         physical_offset: long(28)?,
         topic,
         body,
+        properties,
     })
 }
 
@@ -91,8 +107,14 @@ mod tests {
         bytes.extend(record(6, b""));
         let records = split(&bytes).expect("two records");
         assert_eq!(records.len(), 2);
-        let expect =
-            Record { queue_id: 3, queue_offset: 5, physical_offset: 77, topic: b"T", body: b"hello" };
+        let expect = Record {
+            queue_id: 3,
+            queue_offset: 5,
+            physical_offset: 77,
+            topic: b"T",
+            body: b"hello",
+            properties: b"",
+        };
         assert_eq!(records[0], expect);
         assert_eq!(records[1].queue_offset, 6);
     }

@@ -5,6 +5,16 @@ use gantry_core::time::{Duration, Instant};
 use super::{Event, Fact, HostId, Observer, World};
 use crate::fault::{DEATH_WINDOW, Death, Fault, Way};
 
+/// A death that waits for a disk operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doom {
+    /// Of which fault.
+    index: usize,
+    death: Death,
+    /// Until the next life.
+    down: Duration,
+}
+
 /// What a fault found when it began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mark {
@@ -24,24 +34,13 @@ impl<O: Observer> World<O> {
         let now = self.engine.now();
         match fault {
             Fault::ProcessDeath { host, operation, down } => {
-                self.hosts[host.0].restart_after = Some(down);
-                self.fault_marks[index].life = self.hosts[host.0].life;
-                if operation == 0 {
-                    self.die(host, Death::Process);
-                } else if let Some(process) = &mut self.hosts[host.0].process {
-                    process.disk().kill_at_operation(operation);
-                    self.engine.schedule(now + DEATH_WINDOW, Event::FaultEnds { index });
-                }
+                self.doom(host, operation, Doom { index, death: Death::Process, down });
             }
-            Fault::PowerLoss { hosts, apart, down } => {
+            Fault::PowerLoss { hosts, operation, down, .. } => {
                 let place = self.fault_places[index];
-                if let Some(host) = hosts.get(place) {
-                    self.lose_power(*host, index, down);
-                }
-                self.fault_places[index] += 1;
-                if place + 1 < hosts.len() {
-                    self.engine.schedule(now + apart, Event::FaultBegins { index });
-                }
+                let Some(host) = hosts.get(place) else { return };
+                let operation = if place == 0 { operation } else { 0 };
+                self.doom(*host, operation, Doom { index, death: Death::Power, down });
             }
             Fault::Reset { a, b } => self.reset_between(a, b),
             Fault::Partition { a, b, way, lasts } => {
@@ -72,12 +71,13 @@ impl<O: Observer> World<O> {
 
     pub(super) fn on_fault_ends(&mut self, index: usize) {
         match self.faults[index].fault.clone() {
-            Fault::ProcessDeath { host, .. } => {
-                if self.hosts[host.0].life == self.fault_marks[index].life {
-                    self.die(host, Death::Process);
+            Fault::ProcessDeath { host, .. } => self.end_waiting(host, index),
+            Fault::PowerLoss { hosts, .. } => {
+                if let Some(host) = hosts.first() {
+                    self.end_waiting(*host, index);
                 }
             }
-            Fault::PowerLoss { .. } | Fault::Reset { .. } => {}
+            Fault::Reset { .. } => {}
             Fault::Partition { a, b, way, .. } => {
                 self.mend(a, b);
                 if way == Way::Both {
@@ -100,6 +100,61 @@ impl<O: Observer> World<O> {
 
     fn others(&self, host: HostId) -> Vec<HostId> {
         (0..self.hosts.len()).map(HostId).filter(|other| *other != host).collect()
+    }
+
+    /// Lets a host die in a disk operation from now on, or at once.
+    fn doom(&mut self, id: HostId, operation: u64, doom: Doom) {
+        let now = self.engine.now();
+        let host = &mut self.hosts[id.0];
+        match &mut host.process {
+            Some(process) if operation > 0 => {
+                process.disk().kill_at_operation(operation);
+                // A later doom takes the place of one that still waits; the next death fulfils it.
+                host.doom = Some(doom);
+                self.engine.schedule(now + DEATH_WINDOW, Event::FaultEnds { index: doom.index });
+            }
+            Some(_) | None => self.fulfil(id, doom),
+        }
+    }
+
+    /// The operation did not come: the death does.
+    fn end_waiting(&mut self, id: HostId, index: usize) {
+        if let Some(doom) = self.hosts[id.0].doom.take_if(|doom| doom.index == index) {
+            self.fulfil(id, doom);
+        }
+    }
+
+    /// The process died in a disk operation.
+    pub(super) fn on_killed(&mut self, id: HostId) {
+        match self.hosts[id.0].doom.take() {
+            Some(doom) => self.fulfil(id, doom),
+            None => self.die(id, Death::Process),
+        }
+    }
+
+    fn fulfil(&mut self, id: HostId, doom: Doom) {
+        match doom.death {
+            Death::Process => {
+                if self.hosts[id.0].process.is_some() {
+                    self.die(id, Death::Process);
+                    self.engine.schedule(self.engine.now() + doom.down, Event::Start { host: id });
+                }
+            }
+            Death::Power => {
+                self.lose_power(id, doom.index, doom.down);
+                self.lose_power_of_next(doom.index);
+            }
+        }
+    }
+
+    fn lose_power_of_next(&mut self, index: usize) {
+        self.fault_places[index] += 1;
+        if let Fault::PowerLoss { hosts, apart, .. } = &self.faults[index].fault
+            && self.fault_places[index] < hosts.len()
+        {
+            let at = self.engine.now() + *apart;
+            self.engine.schedule(at, Event::FaultBegins { index });
+        }
     }
 
     fn lose_power(&mut self, id: HostId, index: usize, down: Duration) {

@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use gantry_core::io::{ConnId, DiskError, Machine, Now, Protocol};
 use gantry_core::rng::Rng;
-use gantry_core::time::{Duration, Instant};
+use gantry_core::time::Instant;
 use gantry_disk::{MemoryDisk, Ticket};
 
 use crate::clock::Skew;
@@ -211,8 +211,7 @@ struct Host {
     paused: bool,
     paused_until: Instant,
     life: u32,
-    /// Between its next death and the life after it; none follows without.
-    restart_after: Option<Duration>,
+    doom: Option<faults::Doom>,
     turn_at: Option<Instant>,
     turn_stamp: u64,
     conns: BTreeMap<ConnId, network::EndId>,
@@ -289,7 +288,7 @@ impl<O: Observer> World<O> {
                 paused: false,
                 paused_until: Instant::ZERO,
                 life: 0,
-                restart_after: None,
+                doom: None,
                 turn_at: None,
                 turn_stamp: 0,
                 conns: BTreeMap::new(),

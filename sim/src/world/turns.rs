@@ -35,7 +35,7 @@ impl<O: Observer> World<O> {
         }
         let Some(mut disk) = host.disk.take() else { return };
         disk.revive();
-        host.restart_after = None;
+        host.doom = None;
         host.paused = false;
         host.paused_until = Instant::ZERO;
         host.life += 1;
@@ -66,9 +66,6 @@ impl<O: Observer> World<O> {
         host.disk = Some(disk);
         host.turn_at = None;
         host.paused = false;
-        if let Some(down) = host.restart_after.take() {
-            self.engine.schedule(self.engine.now() + down, Event::Start { host: id });
-        }
         self.tell(id, Fact::Died(death));
         match death {
             Death::Process => self.close_all(id),
@@ -123,7 +120,7 @@ impl<O: Observer> World<O> {
         self.tell(id, Fact::TurnEnded { kept, machine: process.machine() });
         self.hosts[id.0].process = Some(process);
         if !kept {
-            self.die(id, Death::Process);
+            self.on_killed(id);
             return;
         }
         self.perform(id, &mut outputs);
