@@ -229,7 +229,7 @@ impl<C: 'static> Shell<C> {
 
     fn sent_all(&self, conn: &Conn, spare: Vec<u8>) {
         let mut spares = self.spares.borrow_mut();
-        if spare.capacity() <= OUTPUT_KEEP_BYTES && spares.len() < OUTPUT_SPARES_MAX {
+        if (1..=OUTPUT_KEEP_BYTES).contains(&spare.capacity()) && spares.len() < OUTPUT_SPARES_MAX {
             spares.push(spare);
         }
         if conn.is_closing() {

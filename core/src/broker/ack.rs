@@ -70,7 +70,7 @@ impl Watermarks {
 pub(super) struct Acks {
     written: VecDeque<Ack>,
     visible: VecDeque<Ack>,
-    /// Those that wait for `topics.json`.
+    /// Those that wait for `topics.json`, and others that fit in no lane.
     topics: Vec<Ack>,
 }
 
@@ -87,6 +87,11 @@ impl Acks {
         };
         debug_assert!(lane.back().is_none_or(|last| last.end <= ack.end), "records are appended in order");
         lane.push_back(ack);
+    }
+
+    /// Parks an answer whose record was appended some time ago.
+    pub(super) fn park_out_of_order(&mut self, ack: Ack) {
+        self.topics.push(ack);
     }
 
     /// Hands over the answers that may go: those whose promise is true, and those that waited too long.

@@ -2,7 +2,8 @@
 //!
 //! Defaults are RocketMQ 5.5.0's. What the store alone uses is in [`StoreConfig`].
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -10,7 +11,7 @@ use core::time::Duration;
 
 use super::ha::HaConfig;
 use super::replication::BrokerRole;
-use super::store::StoreConfig;
+use super::store::{FlushMode, StoreConfig};
 use crate::wire::body::perm;
 
 /// Configuration of a broker.
@@ -47,6 +48,8 @@ pub struct BrokerConfig {
     pub auto_create_group: bool,
     /// `defaultTopicQueueNums`: queues of TBW102, so at most of a topic made by a send.
     pub default_topic_queues: i32,
+    /// Queues that a topic may have at most.
+    pub topic_queues_max: i32,
     /// `clusterTopicEnable`
     pub cluster_topic: bool,
     /// `brokerTopicEnable`
@@ -121,6 +124,7 @@ impl BrokerConfig {
             auto_create_topic: true,
             auto_create_group: true,
             default_topic_queues: 8,
+            topic_queues_max: 65_536,
             cluster_topic: true,
             broker_topic: true,
             trace_topic: false,
@@ -147,5 +151,60 @@ impl BrokerConfig {
             pull_bytes_max: 256 * 1024,
             unregister_timeout: Duration::from_secs(3),
         }
+    }
+}
+
+impl BrokerConfig {
+    /// The settings as RocketMQ prints them: one `name=value` a line.
+    pub fn to_properties(&self) -> String {
+        let role = match self.role {
+            BrokerRole::AsyncMaster => "ASYNC_MASTER",
+            BrokerRole::SyncMaster => "SYNC_MASTER",
+            BrokerRole::Slave => "SLAVE",
+        };
+        let flush = match self.store.flush {
+            FlushMode::Async => "ASYNC_FLUSH",
+            FlushMode::Sync => "SYNC_FLUSH",
+        };
+        let levels = self.store.delay_levels.iter().map(|level| format!("{}s", level.as_secs()));
+        let all: [(&str, String); 36] = [
+            ("autoCreateSubscriptionGroup", self.auto_create_group.to_string()),
+            ("autoCreateTopicEnable", self.auto_create_topic.to_string()),
+            ("brokerClusterName", self.cluster_name.clone()),
+            ("brokerIP1", self.store_host.ip().to_string()),
+            ("brokerId", self.broker_id.to_string()),
+            ("brokerName", self.broker_name.clone()),
+            ("brokerPermission", self.permission.to_string()),
+            ("brokerRole", role.into()),
+            ("brokerTopicEnable", self.broker_topic.to_string()),
+            ("clusterTopicEnable", self.cluster_topic.to_string()),
+            ("defaultTopicQueueNums", self.default_topic_queues.to_string()),
+            ("diskSpaceWarningLevelRatio", self.store.disk_warning_percent.to_string()),
+            ("enablePropertyFilter", self.property_filter.to_string()),
+            ("flushConsumerOffsetInterval", self.offset_flush_interval.as_millis().to_string()),
+            ("flushDiskType", flush.into()),
+            ("flushIntervalCommitLog", self.store.flush_interval.as_millis().to_string()),
+            ("listenPort", self.store_host.port().to_string()),
+            ("longPollingEnable", self.long_polling.to_string()),
+            ("mappedFileSizeCommitLog", self.store.segment_bytes.to_string()),
+            ("mappedFileSizeConsumeQueue", (self.store.queue_file_entries * 20).to_string()),
+            ("maxMessageSize", self.store.body_bytes_max.to_string()),
+            ("maxTransferBytesOnMessageInMemory", self.pull_bytes_max.to_string()),
+            ("maxTransferCountOnMessageInMemory", self.pull_messages_max.to_string()),
+            ("messageDelayLevel", levels.collect::<Vec<_>>().join(" ")),
+            ("messageIndexEnable", self.store.index.to_string()),
+            ("msgTraceTopicName", self.trace_topic_name.clone()),
+            ("namesrvAddr", self.namesrv_addrs.join(";")),
+            ("notifyConsumerIdsChangedEnable", self.notify_consumer_ids_changed.to_string()),
+            ("registerBrokerTimeoutMills", self.register_timeout.as_millis().to_string()),
+            ("registerNameServerPeriod", self.register_interval.as_millis().to_string()),
+            ("rejectTransactionMessage", self.reject_transactions.to_string()),
+            ("shortPollingTimeMills", self.short_polling.as_millis().to_string()),
+            ("slaveReadEnable", self.slave_read.to_string()),
+            ("slaveTimeout", self.slave_timeout.as_millis().to_string()),
+            ("syncFlushTimeout", self.flush_timeout.as_millis().to_string()),
+            ("traceTopicEnable", self.trace_topic.to_string()),
+        ];
+        all.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 }

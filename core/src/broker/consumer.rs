@@ -44,6 +44,20 @@ impl Consumers {
         self.groups.get(group)
     }
 
+    /// Groups that are there and subscribe to a topic, sorted.
+    pub(super) fn groups_of(&self, topic: &str) -> impl Iterator<Item = String> {
+        let found = self.groups.iter().filter(move |(_, group)| group.subscriptions.contains_key(topic));
+        found.map(|(name, _)| name.clone())
+    }
+
+    /// Connection and version of a member.
+    pub(super) fn find_client(&self, group: &str, client_id: &str) -> Option<(ConnId, i32)> {
+        let clients = &self.groups.get(group)?.clients;
+        // The newest connection, when a client came back before its old one was seen to end.
+        let found = clients.iter().rev().find(|(_, client)| client.id == client_id)?;
+        Some((*found.0, found.1.version))
+    }
+
     /// Takes what a heartbeat says of one group; `with_subscriptions` is false when the client says that they are as before.
     /// Whether the members or the topics changed.
     pub(super) fn register(

@@ -166,6 +166,17 @@ impl Delays {
     pub(super) fn take_json(&mut self, now: Instant) -> Vec<u8> {
         self.flush_due = now + FLUSH_INTERVAL;
         self.version.counter += 1;
+        self.to_json()
+    }
+
+    /// How far each level is that was ever used, and where its queue ends.
+    pub(super) fn progress(&self, store: &Store) -> BTreeMap<i32, (i64, i64)> {
+        let used = self.levels.iter().enumerate().filter_map(|(at, level)| Some((at, level, level.queue?)));
+        used.map(|(at, level, queue)| (at as i32 + 1, (level.safe, store.max_offset(queue)))).collect()
+    }
+
+    /// The table as RocketMQ writes it.
+    pub(super) fn to_json(&self) -> Vec<u8> {
         let table: BTreeMap<i32, i64> = self
             .levels
             .iter()

@@ -2,20 +2,22 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::config::BrokerConfig;
 use super::names;
 use super::persist::ConfigFile;
 use crate::time::WallMs;
-use crate::wire::body::{
-    self, BodyError, DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper, perm,
-};
+use crate::wire::body::{self, BodyError, DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper};
+
+/// The bit of RocketMQ's `PermName.INDEX_PERM_READ`.
+const FORBID_READ: i32 = 1 << 2;
 
 /// All groups.
 #[derive(Debug)]
 pub(super) struct Groups {
     table: BTreeMap<String, SubscriptionGroupConfig>,
-    /// By group and topic: bits of [`perm`] that are taken away.
+    /// By group and topic: what is forbidden.
     forbidden: BTreeMap<String, BTreeMap<String, i32>>,
     version: DataVersion,
     pub(super) file: ConfigFile,
@@ -77,11 +79,39 @@ impl Groups {
 
     /// Makes or changes a group.
     pub(super) fn put(&mut self, wall: WallMs, config: SubscriptionGroupConfig) {
+        self.changed(wall);
+        tracing::info!(group = config.group_name, "subscription group put");
+        self.table.insert(config.group_name.clone(), config);
+    }
+
+    /// Forgets a group.
+    pub(super) fn delete(&mut self, wall: WallMs, name: &str) {
+        if self.table.remove(name).is_some() {
+            self.forbidden.remove(name);
+            self.changed(wall);
+            tracing::info!(group = name, "subscription group deleted");
+        }
+    }
+
+    /// Names of all groups, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.table.keys().cloned().collect()
+    }
+
+    fn changed(&mut self, wall: WallMs) {
         self.file.touch();
         self.version.counter += 1;
         self.version.timestamp = wall.0;
-        tracing::info!(group = config.group_name, "subscription group put");
-        self.table.insert(config.group_name.clone(), config);
+    }
+
+    /// Takes a group's right to read a topic, or gives it back.
+    pub(super) fn forbid_read(&mut self, wall: WallMs, group: &str, topic: &str, is_forbidden: bool) {
+        let bits = self.forbidden.entry(group.into()).or_default().entry(topic.into()).or_default();
+        let before = *bits;
+        *bits = if is_forbidden { before | FORBID_READ } else { before & !FORBID_READ };
+        if *bits != before {
+            self.changed(wall);
+        }
     }
 
     /// Whether a group may not read a topic.
@@ -89,7 +119,7 @@ impl Groups {
         self.forbidden
             .get(group)
             .and_then(|topics| topics.get(topic))
-            .is_some_and(|bits| bits & perm::READ != 0)
+            .is_some_and(|bits| bits & FORBID_READ != 0)
     }
 
     /// What the file is to hold, and slaves get.

@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::filter::Filter;
+use super::offset::Pair;
 use super::reply::ReplyTo;
 use super::store::{QueueIx, ReadLimits};
 use crate::io::{ConnId, FetchId};
@@ -19,6 +20,9 @@ use crate::time::Instant;
 pub(super) struct Pull {
     pub(super) to: ReplyTo,
     pub(super) queue: QueueIx,
+    pub(super) queue_id: i32,
+    /// Topic and group.
+    pub(super) pair: Pair,
     /// Queue offset to read next; moves past messages that the filter refuses.
     pub(super) offset: i64,
     /// The offset that was asked for.

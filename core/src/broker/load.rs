@@ -21,7 +21,9 @@ impl Broker {
     /// What to tell the operator.
     pub(super) fn load(&mut self, now: Now, disk: &mut impl Disk) -> Result<(), String> {
         let path = self.topics.file.path();
-        load_file(path, disk, |bytes| self.topics.load(bytes))?;
+        let source = load_file(path, disk, |bytes| self.topics.load(bytes))?;
+        // A topic is in the file before anything is acknowledged in it; so one that only the store has was deleted.
+        self.adopts_topics = source != Source::File || self.replication.is_slave();
         let path = self.groups.file.path();
         load_file(path, disk, |bytes| self.groups.load(bytes))?;
         let path = self.offsets.file.path();
@@ -36,14 +38,23 @@ impl Broker {
     }
 }
 
+/// What was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    File,
+    Backup,
+    /// Neither is there.
+    Nothing,
+}
+
 fn load_file(
     path: &str,
     disk: &mut impl Disk,
     mut take: impl FnMut(&[u8]) -> Result<(), BodyError>,
-) -> Result<(), String> {
+) -> Result<Source, String> {
     let main = read(path, disk)?;
     let error = match main.as_deref().map(&mut take) {
-        Some(Ok(())) => return Ok(()),
+        Some(Ok(())) => return Ok(Source::File),
         Some(Err(error)) => Some(error),
         None => None,
     };
@@ -51,14 +62,15 @@ fn load_file(
     match (read(&backup, disk)?.as_deref().map(take), error) {
         (Some(Ok(())), None) => {
             tracing::warn!(path, "not there; its backup is used");
-            Ok(())
+            Ok(Source::Backup)
         }
         (Some(Ok(())), Some(error)) => {
             tracing::warn!(path, %error, "damaged: kept beside, and its backup is used");
             let kept = format!("{path}.damaged");
-            disk.rename(path, &kept).map_err(|error| format!("{path}: not renamed to {kept}: {error}"))
+            disk.rename(path, &kept).map_err(|error| format!("{path}: not renamed to {kept}: {error}"))?;
+            Ok(Source::Backup)
         }
-        (None, None) => Ok(()),
+        (None, None) => Ok(Source::Nothing),
         (Some(Err(error)), None) => Err(format!("{backup}: {error}; restore or remove it")),
         (None | Some(Err(_)), Some(error)) => {
             Err(format!("{path}: {error}; restore it, or remove it and what it holds is lost"))

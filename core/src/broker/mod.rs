@@ -8,6 +8,7 @@
 //! happens before any effect leaves, so nothing is answered that the page cache does not hold.
 
 mod ack;
+mod calls;
 mod config;
 mod conns;
 mod consumer;
@@ -28,6 +29,7 @@ mod put;
 mod register;
 mod replication;
 mod reply;
+mod stats;
 pub mod store;
 mod topic;
 
@@ -44,11 +46,14 @@ use crate::time::Instant;
 use crate::wire::body;
 use crate::wire::{Command, Packet};
 use ack::{Acks, Watermarks};
+use calls::Calls;
 pub use config::BrokerConfig;
 use conns::Conns;
 use consumer::Consumers;
 use delay::Delays;
 use group::Groups;
+use handle::ColdRequest;
+use handle::search::Searches;
 use hold::{Holds, Pull};
 use lock::Locks;
 use offset::Offsets;
@@ -57,7 +62,8 @@ use producer::Producers;
 use register::Register;
 pub use replication::BrokerRole;
 use replication::Replication;
-use store::{FlushMode, Store};
+use stats::Stats;
+use store::{FlushMode, QueueIx, Store};
 use topic::Topics;
 
 /// Look-ups by name. Never iterated: its order is nobody's.
@@ -139,13 +145,21 @@ pub struct Broker {
     conns: Conns,
     holds: Holds,
     /// Requests that wait for the disk.
-    cold: BTreeMap<FetchId, (ConnId, Command)>,
+    cold: BTreeMap<FetchId, ColdRequest>,
+    /// Store times that the request being served has read.
+    times: BTreeMap<(QueueIx, i64), Option<i64>>,
+    searches: Searches,
+    calls: Calls,
+    stats: Stats,
+    started: Option<Now>,
     acks: Acks,
     delays: Delays,
     register: Register,
     replication: Replication,
     /// None before the start.
     scan: Option<Scan>,
+    /// Whether topics that only the store knows are made again at the start.
+    adopts_topics: bool,
     ids: Ids,
     /// Of requests that the broker makes of its clients.
     next_opaque: i32,
@@ -168,6 +182,11 @@ impl Broker {
             conns: Conns::default(),
             holds: Holds::default(),
             cold: BTreeMap::new(),
+            times: BTreeMap::new(),
+            searches: Searches::default(),
+            calls: Calls::default(),
+            stats: Stats::default(),
+            started: None,
             delays: Delays::new(config.store.delay_levels.len()),
             acks: Acks::default(),
             register: Register::new(&config),
@@ -178,6 +197,7 @@ impl Broker {
                 config.ha_master_addr.clone(),
             ),
             scan: None,
+            adopts_topics: false,
             ids: Ids::default(),
             next_opaque: 0,
             woken: Vec::new(),
@@ -197,8 +217,8 @@ impl Broker {
     }
 
     /// What a group has committed for a queue.
-    pub fn committed_offset(&mut self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        self.offsets.query(group, topic, queue_id)
+    pub fn committed_offset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        self.offsets.look_up(group, topic, queue_id)
     }
 
     /// Whether the store may be read and written for clients. A broker that leaves serves until it stops.
@@ -216,6 +236,7 @@ impl Broker {
             env.out.push(Effect::Fail { reason, restart: false });
             return;
         }
+        self.started = Some(now);
         self.scan = Some(Scan::new(now.mono, self.config.client_scan_interval));
         self.phase = Phase::Recovering;
         self.store.start(now, env);
@@ -229,7 +250,7 @@ impl Broker {
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
         match &packet {
-            Packet::Command(command) if command.is_response() => self.on_response(conn, command, env),
+            Packet::Command(command) if command.is_response() => self.on_response(now, conn, command, env),
             Packet::Command(command) => self.on_request(now, conn, command, env),
             Packet::HaReport { .. } | Packet::HaBlock { .. } => {
                 self.replication.on_packet(now, conn, &packet, &mut self.store, env);
@@ -237,8 +258,19 @@ impl Broker {
         }
     }
 
-    fn on_response<D>(&mut self, conn: ConnId, response: &Command, env: &mut Env<'_, D, BrokerEvent>) {
-        if !self.register.on_response(conn, response, &self.config, env) {
+    fn on_response<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        response: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
+        let is_taken = if conn.is_dialled() {
+            self.register.on_response(conn, response, &self.config, env)
+        } else {
+            self.on_client_answer(now, conn, response, env)
+        };
+        if !is_taken {
             // Late, or to a request that wanted no answer.
             tracing::debug!(?conn, response.opaque, "an answer that nobody waits for");
         }
@@ -265,11 +297,17 @@ impl Broker {
         }
     }
 
-    fn on_closed<D>(&mut self, now: Now, conn: ConnId, why: CloseReason, env: &mut Env<'_, D, BrokerEvent>) {
+    fn on_closed<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        why: CloseReason,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
         tracing::debug!(?conn, ?why, "connection closed");
         self.replication.on_closed(now, conn, why);
         if !self.register.on_closed(now.mono, conn, &self.config) {
-            self.on_client_closed(conn, env);
+            self.on_client_closed(now, conn, env);
         }
     }
 
@@ -349,7 +387,9 @@ impl Broker {
             env.out.push(Effect::Emit(BrokerEvent::Progress { done, total }));
         }
         if self.store.is_ready() {
-            self.topics.adopt_queues(now.wall, &self.store);
+            if self.adopts_topics {
+                self.topics.adopt_queues(now.wall, &self.store);
+            }
             self.offsets.clamp(&self.store);
             self.delays.begin(&self.store);
             self.phase = Phase::Ready;
@@ -422,7 +462,8 @@ impl<D: Disk> Machine<D> for Broker {
                     || self.replication.on_fetched(id, result)
                     || self.delays.on_fetched(id, result)
                     || self.on_pull_fetched(now, id, result, env)
-                    || self.on_request_fetched(now, id, result, env);
+                    || self.on_request_fetched(now, id, result, env)
+                    || self.on_search_fetched(now, id, result, env);
             }
             // Everything that is due is done as the turn ends.
             Input::Wake => {}
@@ -440,6 +481,8 @@ impl<D: Disk> Machine<D> for Broker {
         self.store.settle(now, env);
         self.replication.settle(now, &self.register.master, &self.store, env);
         self.advance_recovery(now, env);
+        self.settle_calls(now, env);
+        self.settle_searches(env);
         self.settle_pulls(now, env);
         self.release_acks(now, env);
         self.scan_clients(now, env);
@@ -464,6 +507,8 @@ impl<D: Disk> Machine<D> for Broker {
             leaving,
             self.store.deadline(),
             self.replication.deadline(),
+            self.searches.is_runnable().then_some((Instant::ZERO, "search by key")),
+            named(self.calls.deadline(), "answer of a client"),
             named(self.holds.deadline(), "end of a long poll"),
             named(self.acks.deadline(self.watermarks()), "flush timeout"),
             named(self.scan.as_ref().map(Scan::due), "client scan"),
@@ -486,6 +531,7 @@ impl<D: Disk> Machine<D> for Broker {
         self.consumers.check_invariants();
         self.producers.check_invariants();
         self.holds.check_invariants();
+        self.calls.check_invariants();
         self.acks.check_invariants();
         self.replication.check_invariants();
         self.delays.check_invariants();

@@ -3,6 +3,8 @@
 use alloc::format;
 use alloc::string::String;
 
+use super::config::BrokerConfig;
+
 /// Whose settings topics made by a send take.
 pub(super) const AUTO_CREATE_TOPIC_KEY: &str = "TBW102";
 pub(super) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
@@ -41,6 +43,8 @@ pub(super) const BUILT_IN_GROUPS: [&str; 8] = [
     "CID_RMQ_SYS_TRANS",
 ];
 
+const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
+
 /// Prefix of groups that may always be made.
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
@@ -64,6 +68,18 @@ pub(super) fn is_lmq(topic: &str) -> bool {
 
 pub(super) fn is_system_group(group: &str) -> bool {
     group.starts_with(SYSTEM_GROUP_PREFIX)
+}
+
+/// Topics that every broker has or keeps for itself: no administrator may touch them.
+pub(super) fn is_system_topic(topic: &str, config: &BrokerConfig) -> bool {
+    let reply = topic.strip_suffix(REPLY_TOPIC_POSTFIX).and_then(|cluster| cluster.strip_suffix('_'));
+    matches!(topic, AUTO_CREATE_TOPIC_KEY | BENCHMARK_TOPIC)
+        || is_send_forbidden(topic)
+        || topic.starts_with(SYSTEM_TOPIC_PREFIX)
+        || topic == config.trace_topic_name && config.trace_topic
+        || topic == config.cluster_name
+        || topic == config.broker_name
+        || reply == Some(config.cluster_name.as_str())
 }
 
 /// Topics that clients may not send to.
@@ -110,7 +126,28 @@ pub(super) fn check_topic(topic: &str) -> Result<(), String> {
 
 /// Whether a group may have this name.
 pub(super) fn is_valid_group(group: &str) -> bool {
-    !group.is_empty() && group.len() <= GROUP_CHARS_MAX && has_valid_chars(group)
+    check_group(group).is_ok()
+}
+
+/// Checks the name of a group as RocketMQ's `TopicValidator` does.
+///
+/// # Errors
+/// RocketMQ's text.
+pub(super) fn check_group(group: &str) -> Result<(), String> {
+    if group.trim().is_empty() {
+        return Err("The specified group is blank.".into());
+    }
+    if !has_valid_chars(group) {
+        return Err(format!(
+            "The specified group: {group}, contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
+        ));
+    }
+    if group.len() > GROUP_CHARS_MAX {
+        return Err(format!(
+            "The specified group: {group}, is longer than group max length: {GROUP_CHARS_MAX}"
+        ));
+    }
+    Ok(())
 }
 
 fn has_valid_chars(name: &str) -> bool {

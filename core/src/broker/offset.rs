@@ -17,6 +17,10 @@ use crate::io::{Disk, DiskError, Effect, SyncId};
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, BodyError, ConsumerOffsetSerializeWrapper, DataVersion};
 
+/// A topic and a group that have met here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct Pair(usize);
+
 /// The offsets of one group in one topic.
 #[derive(Debug)]
 struct Entry {
@@ -48,6 +52,9 @@ pub(super) struct Offsets {
     /// Never iterated.
     by_key: NameMap<String, usize>,
     entries: Vec<Entry>,
+    /// Where an operator put a group, until its next pull hears of it. In memory only, as in RocketMQ: the offset itself is
+    /// committed too.
+    resets: BTreeMap<(Pair, i32), i64>,
     /// Committed in this turn: entry and slot.
     pending: Vec<(usize, usize)>,
     /// How far each delay level is, kept in the journal only: their own file is written too seldom.
@@ -71,6 +78,7 @@ impl Offsets {
         Offsets {
             by_key: NameMap::default(),
             entries: Vec::new(),
+            resets: BTreeMap::new(),
             pending: Vec::new(),
             delays: BTreeMap::new(),
             delays_pending: BTreeSet::new(),
@@ -161,12 +169,102 @@ impl Offsets {
         (slot.offset >= 0).then_some(slot.offset)
     }
 
+    /// The same for an onlooker.
+    pub(super) fn look_up(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        let entry = &self.entries[*self.by_key.get(alloc::format!("{topic}@{group}").as_str())?];
+        let slot = entry.queues.iter().find(|slot| slot.queue_id == queue_id)?;
+        (slot.offset >= 0).then_some(slot.offset)
+    }
+
     /// A client's commit. Any value is taken, lower ones too: clients and operators may go back.
     pub(super) fn commit(&mut self, group: &str, topic: &str, queue_id: i32, offset: i64) {
         self.build_key(group, topic);
         let key = core::mem::take(&mut self.key);
         self.set(&key, queue_id, offset);
         self.key = key;
+    }
+
+    /// The name of a topic and a group here.
+    pub(super) fn pair(&mut self, group: &str, topic: &str) -> Pair {
+        self.build_key(group, topic);
+        let key = core::mem::take(&mut self.key);
+        let at = self.entry(&key);
+        self.key = key;
+        Pair(at)
+    }
+
+    /// The same, if they have met.
+    pub(super) fn known_pair(&mut self, group: &str, topic: &str) -> Option<Pair> {
+        self.build_key(group, topic);
+        self.by_key.get(self.key.as_str()).copied().map(Pair)
+    }
+
+    /// Puts a group somewhere else: committed at once, told to its next pull, and no commit counts until then.
+    pub(super) fn reset(&mut self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+        self.commit(group, topic, queue_id, offset);
+        let pair = self.pair(group, topic);
+        self.resets.insert((pair, queue_id), offset);
+    }
+
+    /// Whether a group was put somewhere else and has not heard of it.
+    pub(super) fn is_reset(&mut self, group: &str, topic: &str, queue_id: i32) -> bool {
+        if self.resets.is_empty() {
+            return false;
+        }
+        let pair = self.pair(group, topic);
+        self.resets.contains_key(&(pair, queue_id))
+    }
+
+    /// Where the group was put, told once.
+    pub(super) fn take_reset(&mut self, pair: Pair, queue_id: i32) -> Option<i64> {
+        if self.resets.is_empty() {
+            return None;
+        }
+        self.resets.remove(&(pair, queue_id))
+    }
+
+    fn names(entry: &Entry) -> (&str, &str) {
+        entry.key.rsplit_once('@').unwrap_or((&entry.key, ""))
+    }
+
+    fn committed(entry: &Entry) -> bool {
+        entry.queues.iter().any(|slot| slot.offset >= 0)
+    }
+
+    /// Topics in which a group has committed something, sorted.
+    pub(super) fn topics_of(&self, group: &str) -> BTreeSet<String> {
+        let live = self.entries.iter().filter(|entry| Self::committed(entry)).map(Self::names);
+        live.filter(|(_, of)| *of == group).map(|(topic, _)| topic.into()).collect()
+    }
+
+    /// Groups that have committed something in a topic, sorted.
+    pub(super) fn groups_of(&self, topic: &str) -> BTreeSet<String> {
+        let live = self.entries.iter().filter(|entry| Self::committed(entry)).map(Self::names);
+        live.filter(|(of, _)| *of == topic).map(|(_, group)| group.into()).collect()
+    }
+
+    /// What a group has committed in a topic, by queue.
+    pub(super) fn of(&mut self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+        self.build_key(group, topic);
+        let Some(at) = self.by_key.get(self.key.as_str()) else { return BTreeMap::new() };
+        let live = self.entries[*at].queues.iter().filter(|slot| slot.offset >= 0);
+        live.map(|slot| (slot.queue_id, slot.offset)).collect()
+    }
+
+    /// Forgets what was committed in a topic, or by a group.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(&str, &str) -> bool) {
+        let gone = self.entries.iter().filter(|entry| {
+            let (topic, group) = Self::names(entry);
+            is_gone(topic, group)
+        });
+        let gone: Vec<(String, Vec<i32>)> = gone
+            .map(|entry| (entry.key.clone(), entry.queues.iter().map(|slot| slot.queue_id).collect()))
+            .collect();
+        for (key, queues) in gone {
+            for queue_id in queues {
+                self.set(&key, queue_id, -1);
+            }
+        }
     }
 
     /// A delay level is so far.
@@ -187,15 +285,17 @@ impl Offsets {
         self.key.push_str(group);
     }
 
+    fn entry(&mut self, key: &str) -> usize {
+        if let Some(at) = self.by_key.get(key) {
+            return *at;
+        }
+        self.by_key.insert(key.into(), self.entries.len());
+        self.entries.push(Entry { key: key.into(), queues: Vec::new() });
+        self.entries.len() - 1
+    }
+
     fn set(&mut self, key: &str, queue_id: i32, offset: i64) {
-        let at = match self.by_key.get(key) {
-            Some(at) => *at,
-            None => {
-                self.by_key.insert(key.into(), self.entries.len());
-                self.entries.push(Entry { key: key.into(), queues: Vec::new() });
-                self.entries.len() - 1
-            }
-        };
+        let at = self.entry(key);
         let queues = &mut self.entries[at].queues;
         let slot = queues.iter().position(|slot| slot.queue_id == queue_id).unwrap_or_else(|| {
             queues.push(Slot { queue_id, offset: -1, pending: false });
@@ -337,8 +437,12 @@ impl Offsets {
     }
 
     fn table(&self) -> BTreeMap<&str, BTreeMap<i32, i64>> {
-        let queues = |entry: &Entry| entry.queues.iter().map(|slot| (slot.queue_id, slot.offset)).collect();
-        self.entries.iter().map(|entry| (entry.key.as_str(), queues(entry))).collect()
+        let queues = |entry: &Entry| {
+            let live = entry.queues.iter().filter(|slot| slot.offset >= 0);
+            live.map(|slot| (slot.queue_id, slot.offset)).collect()
+        };
+        let live = self.entries.iter().filter(|entry| Self::committed(entry));
+        live.map(|entry| (entry.key.as_str(), queues(entry))).collect()
     }
 
     pub(super) fn check_invariants(&self) {

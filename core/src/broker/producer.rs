@@ -79,6 +79,23 @@ impl Producers {
         conns
     }
 
+    /// The members of a group.
+    pub(super) fn clients(&self, group: &str) -> impl Iterator<Item = (ConnId, &Client)> {
+        self.groups.get(group).into_iter().flatten().map(|(conn, client)| (*conn, client))
+    }
+
+    /// Every member of every group.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, ConnId, &Client)> {
+        self.groups
+            .iter()
+            .flat_map(|(group, clients)| clients.iter().map(|(conn, client)| (group.as_str(), *conn, client)))
+    }
+
+    /// The connection of a client, whatever its group.
+    pub(super) fn find_client(&self, client_id: &str) -> Option<ConnId> {
+        self.iter().filter(|(_, _, client)| client.id == client_id).map(|(_, conn, _)| conn).max()
+    }
+
     pub(super) fn check_invariants(&self) {
         let members: usize = self.groups.values().map(BTreeMap::len).sum();
         let listed: usize = self.by_conn.values().map(BTreeSet::len).sum();

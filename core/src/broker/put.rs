@@ -67,6 +67,10 @@ impl Broker {
         };
         let appended =
             self.store.append(now, queue, draft, disk).map_err(|error| self.refuse_append(error))?;
+        if let Some(topic) = self.topics.get_mut(draft.topic) {
+            topic.stats.put(1, draft.record_bytes() as u64);
+        }
+        self.stats.put.put(1, draft.record_bytes() as u64);
         let topic = changed.filter(|changed| !self.topics.file.is_durable(*changed));
         Ok(Stored { appended, topic })
     }

@@ -1,8 +1,8 @@
 //! The topics of this broker: `topics.json` in memory.
 //!
 //! A topic is known to name servers as soon as it is registered and to this broker from the moment it is made; a message
-//! is acknowledged in it only once the file that holds it is durable (see [`super::ack`]). A topic that the file has lost but
-//! whose queues the store has is made again at the start.
+//! is acknowledged in it only once the file that holds it is durable (see [`super::ack`]). When the file itself was lost, topics are
+//! made again from the queues that the store has.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use super::config::BrokerConfig;
 use super::persist::{ConfigFile, Generation};
+use super::stats::PutStats;
 use super::store::{QueueIx, Store};
 use super::{NameMap, names};
 use crate::time::WallMs;
@@ -23,6 +24,7 @@ const SCHEDULE_QUEUES: i32 = 18;
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) config: TopicConfig,
+    pub(super) stats: PutStats,
     /// The change that made it what it is.
     pub(super) changed: Generation,
     /// The store's names of its queues, by queue id, as far as they were asked for.
@@ -92,7 +94,7 @@ impl Topics {
             return;
         }
         self.by_name.insert(config.topic_name.clone(), self.slots.len());
-        self.slots.push(Some(Topic { config, changed, queues: Vec::new() }));
+        self.slots.push(Some(Topic { config, stats: PutStats::default(), changed, queues: Vec::new() }));
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Topic> {
@@ -106,6 +108,25 @@ impl Topics {
     /// Every topic, in the order they became known.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.slots.iter().flatten()
+    }
+
+    /// Version of the table, as name servers and slaves compare it.
+    pub(super) fn version(&self) -> DataVersion {
+        self.version
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.slots.iter_mut().flatten()
+    }
+
+    /// Forgets a topic. Name servers keep it until they are told by the administrator, as in RocketMQ.
+    pub(super) fn delete(&mut self, wall: WallMs, name: &str) {
+        let Some(at) = self.by_name.remove(name) else { return };
+        self.slots[at] = None;
+        self.file.touch();
+        self.version.counter += 1;
+        self.version.timestamp = wall.0;
+        tracing::info!(topic = name, "topic deleted");
     }
 
     /// Makes or changes a topic.

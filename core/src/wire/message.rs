@@ -463,6 +463,22 @@ pub fn offset_message_id(store_host: &SocketAddr, physical_offset: i64, out: &mu
     put(&physical_offset.to_be_bytes());
 }
 
+/// Reads an offset message id: store host and commit-log offset.
+pub fn decode_offset_message_id(id: &str) -> Option<(SocketAddr, i64)> {
+    let digits = id.as_bytes();
+    let mut bytes = [0; 28];
+    let len = digits.len() / 2;
+    if !digits.len().is_multiple_of(2) || (len != 16 && len != bytes.len()) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    let mut reader = Reader { bytes: &bytes[..len] };
+    let host = reader.host(len == bytes.len())?;
+    Some((host, reader.i64()?))
+}
+
 /// One message of a batch body (request code 320).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchItem<'a> {
@@ -619,6 +635,14 @@ mod tests {
         let mut id = String::new();
         offset_message_id(&"127.0.0.1:10911".parse().expect("address"), 4096, &mut id);
         assert_eq!(id, "7F00000100002A9F0000000000001000");
+        for (host, offset) in [("127.0.0.1:10911", 4096), ("[fe80::1]:1", i64::MAX)] {
+            let host = host.parse().expect("address");
+            let mut id = String::new();
+            offset_message_id(&host, offset, &mut id);
+            assert_eq!(decode_offset_message_id(&id), Some((host, offset)));
+            assert_eq!(decode_offset_message_id(&id[1..]), None);
+        }
+        assert_eq!(decode_offset_message_id("zF00000100002A9F0000000000001000"), None);
     }
 
     #[test]

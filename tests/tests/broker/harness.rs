@@ -165,6 +165,11 @@ impl World {
         world
     }
 
+    /// What a group has committed.
+    pub(crate) fn committed(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        self.node.machine().committed_offset(group, topic, queue_id)
+    }
+
     pub(crate) fn input(&mut self, input: Input<BrokerCommand>) {
         self.inbox.push_back(input);
     }

@@ -1,5 +1,6 @@
 //! The broker machine, driven through [`Node::turn`] over the memory disk: what a client sees of each request, and what survives.
 
+mod admin;
 mod harness;
 
 mod messages;

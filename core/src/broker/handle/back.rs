@@ -96,6 +96,10 @@ impl Broker {
             properties: &properties,
         };
         let stored = self.store_message(now, &draft, env.disk)?;
+        let origin =
+            property(record.properties, b"RETRY_TOPIC").and_then(|topic| core::str::from_utf8(topic).ok());
+        let pair = self.offsets.pair(group, origin.unwrap_or(record.topic));
+        self.stats.sent_back(pair);
         if !request.is_oneway() {
             self.acks.park(Ack {
                 conn,

@@ -3,15 +3,23 @@
 //! A handler answers at once, parks the answer, or refuses; [`Broker::on_request`] sends what is to be sent.
 
 mod back;
+mod client;
+mod group;
+mod info;
 mod offset;
+mod progress;
 mod pull;
 mod query;
+pub(super) mod search;
 mod send;
 mod session;
+mod topic;
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 
 use super::reply::{Answer, Refusal};
+use super::store::QueueIx;
 use super::{Broker, BrokerEvent};
 use crate::io::{ConnId, Disk, DiskError, Effect, Env, FetchId, Now};
 use crate::wire::Command;
@@ -20,9 +28,29 @@ use crate::wire::code::{request_code as code, response_code};
 /// Requests that wait for the disk at a time, pulls aside.
 const COLD_REQUESTS_MAX: usize = 1024;
 
+/// A request that waits for the disk.
+#[derive(Debug)]
+pub(super) struct ColdRequest {
+    pub(super) conn: ConnId,
+    request: Command,
+    /// Store times that it has read already.
+    times: BTreeMap<(QueueIx, i64), Option<i64>>,
+}
+
 impl Broker {
     /// Serves one request.
     pub(super) fn on_request<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
+        self.times.clear();
+        self.serve_request(now, conn, request, env);
+    }
+
+    fn serve_request<D: Disk>(
         &mut self,
         now: Now,
         conn: ConnId,
@@ -35,7 +63,8 @@ impl Broker {
                 if self.cold.len() < COLD_REQUESTS_MAX {
                     let id = FetchId(self.ids.next());
                     env.out.push(Effect::Fetch { id, at: extent });
-                    self.cold.insert(id, (conn, request.clone()));
+                    let times = core::mem::take(&mut self.times);
+                    self.cold.insert(id, ColdRequest { conn, request: request.clone(), times });
                     return;
                 }
                 Command::error(
@@ -63,9 +92,10 @@ impl Broker {
         result: Result<(), DiskError>,
         env: &mut Env<'_, D, BrokerEvent>,
     ) -> bool {
-        let Some((conn, request)) = self.cold.remove(&id) else { return false };
+        let Some(ColdRequest { conn, request, times }) = self.cold.remove(&id) else { return false };
+        self.times = times;
         match result {
-            Ok(()) => self.on_request(now, conn, &request, env),
+            Ok(()) => self.serve_request(now, conn, &request, env),
             Err(error) => {
                 tracing::error!(code = request.code, %error, "what a request asks for was not read");
                 let answer =
@@ -104,6 +134,42 @@ impl Broker {
             code::LOCK_BATCH_MQ => self.on_lock_batch(now, request),
             code::UNLOCK_BATCH_MQ => self.on_unlock_batch(request),
             code::CHECK_CLIENT_CONFIG => self.on_check_client_config(request),
+            code::QUERY_MESSAGE => self.on_query_message(conn, request, env),
+            code::SEND_REPLY_MESSAGE | code::SEND_REPLY_MESSAGE_V2 => self.on_reply(now, conn, request, env),
+            code::GET_CONSUMER_RUNNING_INFO => self.on_running_info(now, conn, request, env),
+            code::CONSUME_MESSAGE_DIRECTLY => self.on_consume_directly(now, conn, request, env),
+            code::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => self.on_consumer_status(now, conn, request, env),
+            code::UPDATE_AND_CREATE_TOPIC => self.on_create_topic(now, conn, request),
+            code::UPDATE_AND_CREATE_TOPIC_LIST => self.on_create_topics(now, conn, request),
+            code::DELETE_TOPIC_IN_BROKER => self.on_delete_topic(now, conn, request),
+            code::GET_TOPIC_CONFIG => self.on_get_topic_config(request),
+            code::GET_ALL_TOPIC_CONFIG => self.on_get_all_topics(request),
+            code::GET_TOPIC_STATS_INFO => self.on_get_topic_stats(request, env),
+            code::QUERY_TOPIC_CONSUME_BY_WHO => self.on_topic_consumed_by(request),
+            code::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => self.on_get_system_topics(request),
+            code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.on_put_group(now, request),
+            code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => self.on_put_groups(now, request),
+            code::GET_SUBSCRIPTIONGROUP_CONFIG => self.on_get_group(now, request),
+            code::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.on_get_all_groups(request),
+            code::DELETE_SUBSCRIPTIONGROUP => self.on_delete_group(now, request),
+            code::UPDATE_AND_GET_GROUP_FORBIDDEN => self.on_group_forbidden(now, request),
+            code::GET_CONSUMER_CONNECTION_LIST => self.on_get_consumer_connections(request),
+            code::GET_PRODUCER_CONNECTION_LIST => self.on_get_producer_connections(request),
+            code::GET_ALL_PRODUCER_INFO => self.on_get_all_producers(now, request),
+            code::QUERY_TOPICS_BY_CONSUMER => self.on_topics_of_group(request),
+            code::QUERY_SUBSCRIPTION_BY_CONSUMER => self.on_subscription_of_group(request),
+            code::GET_CONSUME_STATS => self.on_get_consume_stats(request, env),
+            code::GET_BROKER_CONSUME_STATS => self.on_get_broker_consume_stats(request, env),
+            code::INVOKE_BROKER_TO_RESET_OFFSET => self.on_reset_offset(now, request, env),
+            code::QUERY_CONSUME_TIME_SPAN => self.on_consume_time_span(now, request, env),
+            code::QUERY_CORRECTION_OFFSET => self.on_query_correction(request),
+            code::CLONE_GROUP_OFFSET => self.on_clone_group_offset(request),
+            code::GET_ALL_CONSUMER_OFFSET => self.on_get_all_consumer_offsets(request),
+            code::GET_ALL_DELAY_OFFSET => self.on_get_all_delay_offsets(request),
+            code::GET_BROKER_CONFIG => self.on_get_broker_config(request),
+            code::GET_BROKER_RUNTIME_INFO => self.on_get_runtime_info(now, request, env),
+            code::VIEW_BROKER_STATS_DATA => self.on_view_stats(request),
+            code::NOTIFY_MIN_BROKER_ID_CHANGE => self.on_min_broker_id_changed(request),
             other => Err(Refusal::new(
                 response_code::REQUEST_CODE_NOT_SUPPORTED,
                 format!(" request type {other} not supported"),

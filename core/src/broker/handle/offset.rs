@@ -75,8 +75,17 @@ impl Broker {
                 format!("queueId[{}] is illegal, topic:[{topic}]", header.queue_id),
             ));
         }
-        self.offsets.commit(group, topic, header.queue_id, header.commit_offset);
+        self.commit_offset(group, topic, header.queue_id, header.commit_offset);
         Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
+    }
+
+    /// Takes a client's commit, unless an administrator has just put the group elsewhere.
+    pub(super) fn commit_offset(&mut self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+        if self.offsets.is_reset(group, topic, queue_id) {
+            tracing::info!(group, topic, queue_id, offset, "a commit is passed over: the offset was reset");
+            return;
+        }
+        self.offsets.commit(group, topic, queue_id, offset);
     }
 
     pub(super) fn on_get_max_offset(&mut self, request: &Command) -> Result<Answer, Refusal> {

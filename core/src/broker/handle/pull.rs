@@ -44,11 +44,13 @@ impl Broker {
         let topic = self.topics.get_mut(&header.topic).expect("checked");
         let queue = topic.queue(header.queue_id, &mut self.store);
         if header.sys_flag & pull_sys_flag::COMMIT_OFFSET != 0 && header.commit_offset >= 0 {
-            self.offsets.commit(&header.consumer_group, &header.topic, header.queue_id, header.commit_offset);
+            self.commit_offset(&header.consumer_group, &header.topic, header.queue_id, header.commit_offset);
         }
         let pull = Pull {
             to: ReplyTo::new(conn, request),
             queue,
+            queue_id: header.queue_id,
+            pair: self.offsets.pair(&header.consumer_group, &header.topic),
             offset: header.queue_offset,
             asked: header.queue_offset,
             limits: ReadLimits {
@@ -173,6 +175,10 @@ impl Broker {
         mut pull: Pull,
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
+        if let Some(offset) = self.offsets.take_reset(pull.pair, pull.queue_id) {
+            let answer = (response_code::PULL_OFFSET_MOVED, "OFFSET_RESET");
+            return self.answer_pull(&pull, answer, offset, Vec::new(), env);
+        }
         let mut body = Vec::new();
         for scan in 1.. {
             body.reserve(REPLY_BYTES_GUESS);
@@ -187,7 +193,8 @@ impl Broker {
             );
             match outcome {
                 Err(error) => return self.answer_failed_read(&pull, error, env),
-                Ok(ReadOutcome::Found { next, .. }) => {
+                Ok(ReadOutcome::Found { next, messages }) => {
+                    self.stats.got(pull.pair, u64::from(messages), body.len() as u64);
                     return self.answer_pull(&pull, (response_code::SUCCESS, "FOUND"), next, body, env);
                 }
                 Ok(ReadOutcome::Cold(extent)) => {
@@ -228,6 +235,7 @@ impl Broker {
         if pull.offset != pull.asked {
             return self.answer_no_match(&pull, pull.offset, env);
         }
+        self.stats.missed.add(1);
         let status = if self.store.max_offset(pull.queue) == 0 {
             "NO_MESSAGE_IN_QUEUE"
         } else {
@@ -298,6 +306,22 @@ impl Broker {
             Err(error) => self.answer_failed_read(&pull, error, env),
         }
         true
+    }
+
+    /// Looks again at the pulls of a queue: something else than a message may end their wait.
+    pub(super) fn wake_queue<D: Disk>(
+        &mut self,
+        now: Now,
+        topic: &str,
+        queue_id: i32,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
+        let Some(queue) = self.store.find_queue(topic, queue_id) else { return };
+        let mut woken = Vec::new();
+        self.holds.take_queue(queue, &mut woken);
+        for pull in woken {
+            self.serve_pull(now, pull, env);
+        }
     }
 
     /// Wakes the pulls whose queues gained something, and answers those whose time is up.

@@ -142,6 +142,21 @@ impl Broker {
         offset: i64,
         disk: &mut D,
     ) -> Result<Option<i64>, Extent> {
+        // A request that looks at many queues is served again after each fetch: what it knows by then is kept for it.
+        if let Some(known) = self.times.get(&(queue, offset)) {
+            return Ok(*known);
+        }
+        let time = self.read_store_time(queue, offset, disk)?;
+        self.times.insert((queue, offset), time);
+        Ok(time)
+    }
+
+    fn read_store_time<D: Disk>(
+        &mut self,
+        queue: QueueIx,
+        offset: i64,
+        disk: &mut D,
+    ) -> Result<Option<i64>, Extent> {
         let limits = ReadLimits { messages_max: 1, bytes_max: 0 };
         let mut bytes = Vec::new();
         match self.store.read_messages(queue, offset, limits, |_| true, disk, &mut bytes) {

@@ -45,7 +45,7 @@ struct Target<'a> {
 
 /// What the broker must know of a message's properties.
 #[derive(Default)]
-struct Facts {
+pub(super) struct Facts {
     wait: bool,
     unique_id: Bytes,
 }
@@ -85,7 +85,7 @@ impl Broker {
     }
 
     /// RocketMQ's `msgCheck`; makes the topic if it may.
-    fn check_send(
+    pub(super) fn check_send(
         &mut self,
         now: Now,
         header: &SendMessageRequest<'_>,
@@ -159,7 +159,7 @@ impl Broker {
         Ok(())
     }
 
-    fn choose_queue(&self, header: &SendMessageRequest<'_>, rng: &mut Rng) -> i32 {
+    pub(super) fn choose_queue(&self, header: &SendMessageRequest<'_>, rng: &mut Rng) -> i32 {
         if header.queue_id >= 0 {
             return header.queue_id;
         }
@@ -296,6 +296,12 @@ impl Broker {
         self.store
             .append_batch(now, queue, &drafts, env.disk, &mut appended)
             .map_err(|error| self.refuse_append(error))?;
+        let messages = appended.len() as u64;
+        let bytes = drafts.iter().map(|draft| draft.record_bytes() as u64).sum();
+        self.stats.put.put(messages, bytes);
+        if let Some(topic) = self.topics.get_mut(&header.topic) {
+            topic.stats.put(messages, bytes);
+        }
         let first = appended.first().expect("a batch is never empty");
         let last = appended.last().expect("a batch is never empty");
         let text = header.properties.as_bytes();
@@ -344,7 +350,7 @@ fn waits(value: Option<&[u8]>) -> bool {
 }
 
 /// Writes the properties of a single message as a broker stores them.
-fn put_properties(text: &[u8], is_dead: bool, cluster: &str, out: &mut Vec<u8>) -> Facts {
+pub(super) fn put_properties(text: &[u8], is_dead: bool, cluster: &str, out: &mut Vec<u8>) -> Facts {
     let mut facts = Facts { wait: true, unique_id: Bytes::new() };
     out.reserve(text.len() + cluster.len() + 64);
     for (name, value) in properties(text) {

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use super::super::producer::Client;
 use super::super::reply::{Answer, Refusal};
 use super::super::{Broker, BrokerEvent, names};
-use crate::io::{ConnId, Effect, Env, Now};
+use crate::io::{ConnId, Disk, Effect, Env, Now};
 use crate::liveness::Verdict;
 use crate::wire::body::{
     self, CheckClientRequestBody, ConsumerData, GetConsumerListByGroupResponseBody, HeartbeatData,
@@ -134,10 +134,17 @@ impl Broker {
     }
 
     /// A client's connection is gone.
-    pub(in super::super) fn on_client_closed<D>(&mut self, conn: ConnId, env: &mut Env<'_, D, BrokerEvent>) {
+    pub(in super::super) fn on_client_closed<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) {
         self.conns.closed(conn);
+        self.end_calls(now, conn, env);
+        self.searches.closed(conn);
         self.holds.closed(conn);
-        self.cold.retain(|_, (asker, _)| *asker != conn);
+        self.cold.retain(|_, waiting| waiting.conn != conn);
         self.producers.closed(conn);
         for group in self.consumers.closed(conn) {
             self.notify_members(&group, env);
@@ -146,7 +153,12 @@ impl Broker {
 
     /// Expires silent clients, when that is due.
     pub(in super::super) fn scan_clients<D>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
-        match self.scan.as_mut().and_then(|scan| scan.take(now.mono)) {
+        let verdict = self.scan.as_mut().and_then(|scan| scan.take(now.mono));
+        if verdict.is_some() {
+            self.stats.read(now.mono);
+            self.topics.iter_mut().for_each(|topic| topic.stats.read(now.mono));
+        }
+        match verdict {
             None => {}
             Some(Verdict::WaitOneMore) => {
                 tracing::warn!("this process was paused: clients get one more scan")
