@@ -1,8 +1,10 @@
 //! Verifies, on the disks in the end: the logs of master and follower are the same bytes as far as both reach, and the
 //! follower has everything that the master has.
 //!
-//! Does not verify: what lies beyond the first place that a power loss on the master may have taken: there a follower that
-//! had more may keep it, and refuses to go on.
+//! Beyond the first place that a power loss on the master may have taken, a follower that had more may keep it and refuse to
+//! go on; but it never continues another history with the master's.
+//!
+//! Does not verify: that a follower which parted comes together with its master again.
 
 use gantry_disk::MemoryDisk;
 
@@ -11,6 +13,7 @@ use super::{Flush, Setup, Verdict, stuck_because, unsafe_because};
 
 const NAME: &str = "replica";
 const BLANK_MAGIC: u32 = 0xCBD4_3194;
+const BLANK_BYTES: usize = 8;
 /// Longest record that is looked at.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 
@@ -54,13 +57,30 @@ pub fn compare(
     while let Some((bytes, next)) = master.record(at) {
         match follower.record(at) {
             Some((copy, _)) if copy == bytes => same += 1,
-            Some(_) | None if at >= same_up_to => return Ok(same),
+            Some(_) | None if at >= same_up_to => return not_spliced(&master, &follower, at).map(|()| same),
             Some(_) => differ(at)?,
             None => behind(at)?,
         }
         at = next;
     }
     Ok(same)
+}
+
+/// Behind the place where the histories part, nothing of the master's may follow in the slave's.
+fn not_spliced(master: &Log<'_>, follower: &Log<'_>, parted: u64) -> Verdict {
+    let mut at = parted;
+    while let Some((bytes, next)) = follower.record(at) {
+        if at > parted
+            && bytes.len() > BLANK_BYTES
+            && master.record(at).is_some_and(|(same, _)| same == bytes)
+        {
+            let what =
+                format!("the histories part at {parted}; at {at} the follower goes on with the master's");
+            return unsafe_because(NAME, what);
+        }
+        at = next;
+    }
+    Ok(())
 }
 
 /// Up to where both must be the same: everything, unless a power loss may have taken from the master what the follower
