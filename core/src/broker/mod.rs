@@ -459,7 +459,7 @@ impl<D: Disk> Machine<D> for Broker {
             Input::Synced { id, result } => self.on_synced(now, id, result, env),
             Input::Fetched { id, result } => {
                 let _ = self.store.on_fetched(now, id, result, env)
-                    || self.replication.on_fetched(id, result)
+                    || self.replication.on_fetched(now, id, result)
                     || self.delays.on_fetched(id, result)
                     || self.on_pull_fetched(now, id, result, env)
                     || self.on_request_fetched(now, id, result, env)

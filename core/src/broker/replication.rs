@@ -82,7 +82,7 @@ impl Replication {
         if protocol == Protocol::HaMaster && !self.is_slave() && store.is_ready() {
             self.primary.on_opened(now, conn);
         } else if protocol == Protocol::HaSlave && self.replica.owns(conn) {
-            self.replica.on_opened(now, conn, store, env);
+            self.replica.on_opened(now, conn, env);
         } else {
             env.out.push(Effect::Close { conn });
         }
@@ -114,8 +114,8 @@ impl Replication {
     }
 
     /// False when it is somebody else's.
-    pub(super) fn on_fetched(&mut self, id: FetchId, result: Result<(), DiskError>) -> bool {
-        self.primary.on_fetched(id, result)
+    pub(super) fn on_fetched(&mut self, now: Now, id: FetchId, result: Result<(), DiskError>) -> bool {
+        self.replica.on_fetched(now, id, result) || self.primary.on_fetched(id, result)
     }
 
     /// Says how far slaves are, before the store settles.

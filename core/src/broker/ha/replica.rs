@@ -3,16 +3,50 @@
 //! A report is an acknowledgement, so it names only what is as durable here as the flush mode makes it. A block that does not
 //! continue this log, or that does not hold records where records must be, is refused and the connection closed: a replica never
 //! changes what it has.
+//!
+//! That a master can send from where this log ends does not mean that it has the same log: after power loss under asynchronous
+//! flush it may have come back shorter and have grown again. So a slave asks for the last piece of what it has once more
+//! ([`OVERLAP_BYTES_MAX`]), compares it byte by byte, and goes on only behind it. A record holds its place, its queue offset and its
+//! time, so the bytes are the same only in the same history. Masters of every version take such a beginning.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::HaConfig;
+use super::{HaConfig, ID_SPACE};
 use crate::broker::store::{AppendError, FlushMode, Store};
-use crate::io::{CloseReason, ConnId, Disk, Effect, Env, Now, Peer, Protocol};
+use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Now, Peer, Protocol};
 use crate::time::{Duration, Instant};
 use crate::wire::Packet;
+
+/// So much of this log's end, within its last segment, is compared with the master's. A last record longer than this is compared
+/// in part.
+const OVERLAP_BYTES_MAX: u64 = 64 * 1024;
+/// Tells this side's fetches from the master side's.
+const FETCHES: u64 = 1 << 48;
+
+/// The end of this log, to be found again in the master's.
+#[derive(Debug)]
+struct Overlap {
+    /// Where the rest of it begins.
+    at: u64,
+    /// What has not been compared yet.
+    rest: Bytes,
+}
+
+impl Overlap {
+    /// Compares the beginning of a block with it: how many bytes of the block were known, unless they differ.
+    fn compare(&mut self, offset: u64, block: &Bytes) -> Option<usize> {
+        let shared = self.rest.len().min(block.len());
+        if offset != self.at || self.rest[..shared] != block[..shared] {
+            return None;
+        }
+        self.rest = self.rest.slice(shared..);
+        self.at += shared as u64;
+        Some(shared)
+    }
+}
 
 /// How soon a dial is tried again that had to wait for this broker's own disk.
 const DIAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -23,9 +57,15 @@ enum State {
     Waiting {
         dial_at: Instant,
     },
-    Dialling(ConnId),
+    /// The end of this log is being brought into memory, to be compared.
+    Fetching(FetchId),
+    Dialling {
+        conn: ConnId,
+        overlap: Overlap,
+    },
     Connected {
         conn: ConnId,
+        overlap: Overlap,
         heard_at: Instant,
         reported: u64,
         reported_at: Instant,
@@ -39,12 +79,13 @@ pub struct Replica {
     flush: FlushMode,
     master: Option<Arc<str>>,
     state: State,
+    fetches: u64,
 }
 
 impl Replica {
     /// A slave of the master whose replication port is `master`, or of none that is known yet.
     pub fn new(config: HaConfig, flush: FlushMode, master: Option<Arc<str>>) -> Replica {
-        Replica { config, flush, master, state: State::Waiting { dial_at: Instant::ZERO } }
+        Replica { config, flush, master, state: State::Waiting { dial_at: Instant::ZERO }, fetches: 0 }
     }
 
     /// Learns where the master's replication port is.
@@ -55,8 +96,8 @@ impl Replica {
     /// Whether the connection is this stream's.
     pub fn owns(&self, conn: ConnId) -> bool {
         match &self.state {
-            State::Waiting { .. } => false,
-            State::Dialling(own) | State::Connected { conn: own, .. } => *own == conn,
+            State::Waiting { .. } | State::Fetching(_) => false,
+            State::Dialling { conn: own, .. } | State::Connected { conn: own, .. } => *own == conn,
         }
     }
 
@@ -65,14 +106,17 @@ impl Replica {
         matches!(self.state, State::Connected { .. })
     }
 
-    /// The dial succeeded: says where this log ends.
-    pub fn on_opened<D: Disk, E>(&mut self, now: Now, conn: ConnId, store: &Store, env: &mut Env<'_, D, E>) {
-        if !matches!(self.state, State::Dialling(own) if own == conn) {
+    /// The dial succeeded: says where the master is to begin.
+    pub fn on_opened<D: Disk, E>(&mut self, now: Now, conn: ConnId, env: &mut Env<'_, D, E>) {
+        let before = core::mem::replace(&mut self.state, State::Waiting { dial_at: now.mono });
+        let State::Dialling { conn: own, overlap } = before else {
+            self.state = before;
             return;
-        }
-        // At the first report nothing is being appended, so the end is what recovery or the last stream left.
-        let offset = self.durable(store);
-        self.state = State::Connected { conn, heard_at: now.mono, reported: offset, reported_at: now.mono };
+        };
+        debug_assert!(own == conn, "the caller asks who owns a connection");
+        let offset = overlap.at;
+        self.state =
+            State::Connected { conn, overlap, heard_at: now.mono, reported: offset, reported_at: now.mono };
         env.send(conn, Packet::HaReport { offset });
         tracing::info!(offset, "following the master");
     }
@@ -87,11 +131,28 @@ impl Replica {
         store: &mut Store,
         env: &mut Env<'_, D, E>,
     ) {
-        let State::Connected { conn: own, heard_at, .. } = &mut self.state else { return };
+        let State::Connected { conn: own, overlap, heard_at, .. } = &mut self.state else { return };
         if *own != conn {
             return;
         }
         *heard_at = now.mono;
+        if body.is_empty() {
+            return;
+        }
+        let mut known = 0;
+        if !overlap.rest.is_empty() {
+            let Some(shared) = overlap.compare(offset, body) else {
+                tracing::warn!(
+                    offset,
+                    end = store.log_end(),
+                    "the end of this log is not in the master's: it holds another history, and is not followed"
+                );
+                self.give_up(now, env);
+                return;
+            };
+            known = shared;
+        }
+        let (offset, body) = (offset + known as u64, &body[known..]);
         if body.is_empty() {
             return;
         }
@@ -125,8 +186,10 @@ impl Replica {
 
     fn give_up<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
         match self.state {
-            State::Connected { conn, .. } | State::Dialling(conn) => env.out.push(Effect::Close { conn }),
-            State::Waiting { .. } => {}
+            State::Connected { conn, .. } | State::Dialling { conn, .. } => {
+                env.out.push(Effect::Close { conn });
+            }
+            State::Waiting { .. } | State::Fetching(_) => {}
         }
         self.state = State::Waiting { dial_at: now.mono + self.config.reconnect_interval };
     }
@@ -136,6 +199,20 @@ impl Replica {
             FlushMode::Async => store.written(),
             FlushMode::Sync => store.synced(),
         }
+    }
+
+    /// A fetch completed; false when it is somebody else's. What it was for goes on in `settle`.
+    pub fn on_fetched(&mut self, now: Now, id: FetchId, result: Result<(), DiskError>) -> bool {
+        if !matches!(self.state, State::Fetching(own) if own == id) {
+            return false;
+        }
+        let mut dial_at = now.mono;
+        if let Err(error) = result {
+            tracing::warn!(%error, "the end of the commit log cannot be read to be compared with the master's");
+            dial_at = now.mono + self.config.reconnect_interval;
+        }
+        self.state = State::Waiting { dial_at };
+        true
     }
 
     /// Dials, reports, and gives up a master that fell silent. Call after the store's `settle`; `next_conn` names a new
@@ -148,30 +225,56 @@ impl Replica {
         env: &mut Env<'_, D, E>,
     ) {
         let durable = self.durable(store);
-        // What is on its way to the disk must not be asked for again.
-        let may_dial = store.is_ready() && durable == store.log_end();
         match &mut self.state {
-            State::Waiting { dial_at } if now.mono >= *dial_at && !may_dial => {
-                *dial_at = now.mono + DIAL_CHECK_INTERVAL
-            }
-            State::Waiting { dial_at } => {
-                if let Some(master) = &self.master
-                    && now.mono >= *dial_at
-                {
-                    let conn = next_conn();
-                    let peer = Peer { address: master.clone(), protocol: Protocol::HaSlave };
-                    env.out.push(Effect::Dial { conn, peer });
-                    self.state = State::Dialling(conn);
+            State::Waiting { dial_at } if now.mono >= *dial_at && self.master.is_some() => {
+                // What is on its way to the disk must not be asked for again.
+                if store.is_ready() && durable == store.log_end() {
+                    self.dial(now, store, next_conn, env);
+                } else {
+                    *dial_at = now.mono + DIAL_CHECK_INTERVAL;
                 }
             }
-            State::Dialling(_) => {}
-            State::Connected { conn, heard_at, reported, reported_at } => {
+            State::Waiting { .. } | State::Fetching(_) | State::Dialling { .. } => {}
+            State::Connected { conn, overlap, heard_at, reported, reported_at } => {
+                // Until the end of this log has been found in the master's, nothing of it is acknowledged.
+                let known = if overlap.rest.is_empty() { durable } else { overlap.at };
                 if now.mono >= *heard_at + self.config.housekeeping_interval {
                     self.give_up(now, env);
-                } else if durable > *reported || now.mono >= *reported_at + self.config.heartbeat_interval {
-                    (*reported, *reported_at) = (durable, now.mono);
-                    env.send(*conn, Packet::HaReport { offset: durable });
+                } else if known > *reported || now.mono >= *reported_at + self.config.heartbeat_interval {
+                    (*reported, *reported_at) = (known, now.mono);
+                    env.send(*conn, Packet::HaReport { offset: known });
                 }
+            }
+        }
+    }
+
+    fn dial<D: Disk, E>(
+        &mut self,
+        now: Now,
+        store: &Store,
+        next_conn: impl FnOnce() -> ConnId,
+        env: &mut Env<'_, D, E>,
+    ) {
+        let Some(master) = &self.master else { return };
+        let (at, len) = overlap_of(store);
+        let mut rest = Vec::new();
+        let read = if len == 0 { Ok(Ok(())) } else { store.read_log(at, len, env.disk, &mut rest) };
+        match read {
+            Ok(Ok(())) => {
+                let conn = next_conn();
+                let peer = Peer { address: master.clone(), protocol: Protocol::HaSlave };
+                env.out.push(Effect::Dial { conn, peer });
+                self.state = State::Dialling { conn, overlap: Overlap { at, rest: rest.into() } };
+            }
+            Ok(Err(cold)) => {
+                self.fetches += 1;
+                let id = FetchId(ID_SPACE | FETCHES | self.fetches);
+                env.out.push(Effect::Fetch { id, at: cold });
+                self.state = State::Fetching(id);
+            }
+            Err(error) => {
+                tracing::warn!(%error, at, "the end of the commit log cannot be read to be compared with the master's");
+                self.state = State::Waiting { dial_at: now.mono + self.config.reconnect_interval };
             }
         }
     }
@@ -180,11 +283,47 @@ impl Replica {
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
         match &self.state {
             State::Waiting { dial_at } => self.master.as_ref().map(|_| (*dial_at, "HA dial")),
-            State::Dialling(_) => None,
+            State::Fetching(_) | State::Dialling { .. } => None,
             State::Connected { heard_at, reported_at, .. } => Some(
                 (*reported_at + self.config.heartbeat_interval, "HA report")
                     .min((*heard_at + self.config.housekeeping_interval, "HA housekeeping")),
             ),
         }
+    }
+}
+
+/// Where the end of the log that is compared begins, and how long it is. It lies in the last segment, which a master that has
+/// deleted older ones still has, and never begins at 0: that is how a slave without a log says that it has none.
+fn overlap_of(store: &Store) -> (u64, u64) {
+    let end = store.log_end();
+    let Some(last) = end.checked_sub(1) else { return (0, 0) };
+    let segment = last - last % store.segment_bytes();
+    let at = segment.max(store.log_min()).max(end.saturating_sub(OVERLAP_BYTES_MAX)).max(1);
+    if at >= end { (end, 0) } else { (at, end - at) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks that arrive, and for each how much of it was known.
+    fn check(blocks: &[(u64, &'static [u8])], expect: &[Option<usize>]) {
+        let mut overlap = Overlap { at: 10, rest: Bytes::from_static(b"0123456789") };
+        let known: Vec<Option<usize>> = blocks
+            .iter()
+            .map(|(offset, block)| overlap.compare(*offset, &Bytes::from_static(block)))
+            .collect();
+        assert_eq!(known, expect);
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_found_again_in_the_masters_or_not() {
+        check(&[(10, b"0123456789new")], &[Some(10)]);
+        check(&[(10, b"0123"), (14, b"456789"), (20, b"new")], &[Some(4), Some(6), Some(0)]);
+        check(&[(16, b"6789new")], &[None]);
+        check(&[(10, b"012345678X")], &[None]);
+        check(&[(10, b"0123"), (14, b"X")], &[Some(4), None]);
+        check(&[(9, b"x0123456789")], &[None]);
+        check(&[(21, b"new")], &[None]);
     }
 }
