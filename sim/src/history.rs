@@ -59,9 +59,10 @@ impl MessageId {
         b'a' + (self.message % 26) as u8
     }
 
-    /// The property string that goes with it.
+    /// The property string that goes with it; as long for every id.
     pub fn properties(self) -> String {
-        format!("UNIQ_KEY\u{1}{self:?}\u{2}TAGS\u{1}t{}\u{2}", self.message % 3)
+        let MessageId { message, attempt } = self;
+        format!("UNIQ_KEY\u{1}m{message:06}.{attempt:05}\u{2}TAGS\u{1}t{}\u{2}", message % 3)
     }
 
     /// The id of a body that is whole.

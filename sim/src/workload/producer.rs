@@ -52,6 +52,8 @@ const BATCH_OF: u64 = 5;
 const BODY_BYTES_USUAL: u64 = 200;
 /// One body in so many is longer.
 const LONG_IN: u64 = 8;
+/// In one world of so many all messages are of one size: records of one history then begin where those of another did.
+const ALIKE_IN: u64 = 3;
 /// Bursts that aim at a fault begin at most this long before or after it.
 const AIM_BEFORE: Duration = Duration::from_millis(500);
 /// Long ones are at most so long: several sectors of a disk.
@@ -92,6 +94,7 @@ impl Load {
 pub fn draw(rng: &mut Rng, load: &Load) -> ProducerPlan {
     let span = (load.until - load.from).as_nanos() as u64;
     let bursts = 1 + rng.below(20);
+    let alike = rng.one_in(ALIKE_IN).then(|| body_bytes(rng));
     let mut sends = Vec::new();
     let mut first = 0;
     let mut at = load.from;
@@ -107,14 +110,18 @@ pub fn draw(rng: &mut Rng, load: &Load) -> ProducerPlan {
         let count = if rng.one_in(BATCH_OF) { 2 + rng.below(BATCH_MAX - 1) as u32 } else { 1 };
         let count = count.min(load.messages - first);
         let queue = Queue { topic: rng.below(load.topics.into()) as u8, id: rng.below(QUEUES) as i32 };
-        let bytes_max = if rng.one_in(LONG_IN) { BODY_BYTES_MAX } else { BODY_BYTES_USUAL };
-        let body_bytes = MessageId::BODY_BYTES_MIN + rng.below(bytes_max) as usize;
+        let body_bytes = alike.unwrap_or_else(|| body_bytes(rng));
         sends.push(Planned { at, queue, first, count, body_bytes });
         first += count;
     }
     sends.sort_by_key(|send| send.at);
     let window = if rng.one_in(3) { 1 + rng.below(8) as usize } else { 1 };
     ProducerPlan { sends, window, attempts_max: 1 + rng.below(30) as u32 }
+}
+
+fn body_bytes(rng: &mut Rng) -> usize {
+    let bytes_max = if rng.one_in(LONG_IN) { BODY_BYTES_MAX } else { BODY_BYTES_USUAL };
+    MessageId::BODY_BYTES_MIN + rng.below(bytes_max) as usize
 }
 
 #[derive(Debug)]
