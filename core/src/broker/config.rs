@@ -166,7 +166,11 @@ impl BrokerConfig {
             FlushMode::Async => "ASYNC_FLUSH",
             FlushMode::Sync => "SYNC_FLUSH",
         };
-        let levels = self.store.delay_levels.iter().map(|level| format!("{}s", level.as_secs()));
+        let levels = self.store.delay_levels.iter().map(|level| match level.as_secs() {
+            secs if secs > 0 && secs % 3600 == 0 => format!("{}h", secs / 3600),
+            secs if secs > 0 && secs % 60 == 0 => format!("{}m", secs / 60),
+            secs => format!("{secs}s"),
+        });
         let all: [(&str, String); 36] = [
             ("autoCreateSubscriptionGroup", self.auto_create_group.to_string()),
             ("autoCreateTopicEnable", self.auto_create_topic.to_string()),

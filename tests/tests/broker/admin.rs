@@ -374,7 +374,9 @@ fn the_broker_tells_its_figures() {
         assert_eq!(table.table.get(name).map(String::as_str), Some(expect), "{name}");
     }
     let answer = ask(&mut world, request_code::GET_BROKER_CONFIG, Ext::None);
-    assert!(std::str::from_utf8(&answer.body).expect("text").contains("brokerName=b\n"));
+    let text = std::str::from_utf8(&answer.body).expect("text");
+    assert!(text.contains("brokerName=b\n"));
+    assert!(text.contains("messageDelayLevel=1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h\n"));
     for (name, key, expect) in [
         ("TOPIC_PUT_NUMS", "T", code::SUCCESS),
         ("GROUP_GET_NUMS", "T@G", code::SUCCESS),

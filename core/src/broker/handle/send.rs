@@ -48,6 +48,10 @@ struct Target<'a> {
 pub(super) struct Facts {
     wait: bool,
     unique_id: Bytes,
+    /// It names a delay level, perhaps 0.
+    has_delay: bool,
+    /// A property of something that is not served.
+    unserved: Option<&'static str>,
 }
 
 impl Broker {
@@ -211,8 +215,14 @@ impl Broker {
     ) -> Result<(Stored, Facts), Refusal> {
         scratch.clear();
         let text = header.properties.as_bytes();
-        self.check_served(text)?;
         let mut facts = put_properties(text, target.is_dead, &self.config.cluster_name, scratch);
+        if let Some(name) = facts.unserved {
+            // Refused, so that nobody takes a timed message for a delivered one.
+            return Err(Refusal::new(
+                response_code::MESSAGE_ILLEGAL,
+                format!("messages with the property {name} are not served by this broker"),
+            ));
+        }
         if facts.unique_id.is_empty() {
             facts.unique_id = Bytes::from(unique_id(now, self.config.store_host, env.rng));
             put_property(b"UNIQ_KEY", &facts.unique_id, scratch);
@@ -230,22 +240,12 @@ impl Broker {
             body: &request.body,
             properties: scratch,
         };
-        Ok((self.store_message(now, &draft, env.disk)?, facts))
-    }
-
-    /// What is not served yet is refused, so that nobody takes a timed message for a delivered one.
-    fn check_served(&self, text: &[u8]) -> Result<(), Refusal> {
-        for (name, value) in properties(text) {
-            let is_timed = matches!(name, b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS");
-            if is_timed || (name == b"TRAN_MSG" && value.eq_ignore_ascii_case(b"true")) {
-                let what = String::from_utf8_lossy(name);
-                return Err(Refusal::new(
-                    response_code::MESSAGE_ILLEGAL,
-                    format!("messages with the property {what} are not served by this broker"),
-                ));
-            }
-        }
-        Ok(())
+        let stored = if facts.has_delay {
+            self.store_message(now, &draft, env.disk)?
+        } else {
+            self.store_plain(now, &draft, env.disk)?
+        };
+        Ok((stored, facts))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
@@ -351,13 +351,18 @@ fn waits(value: Option<&[u8]>) -> bool {
 
 /// Writes the properties of a single message as a broker stores them.
 pub(super) fn put_properties(text: &[u8], is_dead: bool, cluster: &str, out: &mut Vec<u8>) -> Facts {
-    let mut facts = Facts { wait: true, unique_id: Bytes::new() };
+    let mut facts = Facts { wait: true, ..Facts::default() };
     out.reserve(text.len() + cluster.len() + 64);
     for (name, value) in properties(text) {
         match name {
             // The client may not say what the broker says, nor what only a pop adds.
             b"POP_CK" | b"CLUSTER" | b"MSG_REGION" | b"TRACE_ON" => continue,
             b"DELAY" if is_dead => continue,
+            b"DELAY" => facts.has_delay = true,
+            b"TIMER_DELAY_SEC" => facts.unserved = Some("TIMER_DELAY_SEC"),
+            b"TIMER_DELAY_MS" => facts.unserved = Some("TIMER_DELAY_MS"),
+            b"TIMER_DELIVER_MS" => facts.unserved = Some("TIMER_DELIVER_MS"),
+            b"TRAN_MSG" if value.eq_ignore_ascii_case(b"true") => facts.unserved = Some("TRAN_MSG"),
             b"WAIT" => facts.wait = waits(Some(value)),
             b"UNIQ_KEY" => facts.unique_id = Bytes::copy_from_slice(value),
             _ => {}
