@@ -1,6 +1,8 @@
 //! A producer: sends what its plan says, in order within each queue, and tries again what did not get through.
 //!
-//! Every attempt bears an id of its own and is reported with its own outcome.
+//! Every attempt bears an id of its own and is reported with its own outcome. A broker that says it cannot serve *now* (it
+//! recovers, it makes a new segment) does not use up an attempt, until it has said so for a minute: clients try such a send
+//! again by their own rule, whatever number of attempts the application set.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -136,6 +138,10 @@ struct Job {
     first: u32,
     count: u32,
     attempt: u32,
+    /// Attempts that failed otherwise than by a broker that could not serve just then.
+    failures: u32,
+    /// When patience ends with a broker that keeps saying it cannot serve now.
+    refused_until: Option<Instant>,
     body_bytes: usize,
 }
 
@@ -172,6 +178,8 @@ pub struct Producer {
 const GROUP: &str = "producers";
 /// Requests of a life are numbered from its number times this.
 const REQUESTS_OF_A_LIFE: u32 = 1_000_000;
+/// A broker may say for so long that it cannot serve now.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Retries wait at most this.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
 
@@ -204,7 +212,14 @@ impl Producer {
             if self.origin + send.at > now.mono {
                 break;
             }
-            let job = Job { first: send.first, count: send.count, attempt: 0, body_bytes: send.body_bytes };
+            let job = Job {
+                first: send.first,
+                count: send.count,
+                attempt: 0,
+                failures: 0,
+                refused_until: None,
+                body_bytes: send.body_bytes,
+            };
             self.lanes.entry(send.queue).or_default().waiting.push_back(job);
             self.topics.entry(send.queue.topic).or_default();
             self.next += 1;
@@ -328,6 +343,8 @@ impl Producer {
             Outcome::Ok { .. } | Outcome::Weak { .. } => false,
             Outcome::Refused { .. } | Outcome::Unknown => true,
         };
+        let not_now = outcome == Outcome::Refused { code: reply::SERVICE_NOT_AVAILABLE };
+        let refused_until = not_now.then(|| job.refused_until.unwrap_or(now.mono + PATIENCE));
         env.out.push(report(Report::SendEnded { request, outcome }));
         let Some(lane) = self.lanes.get_mut(&queue) else { return };
         lane.under_way -= 1;
@@ -338,8 +355,10 @@ impl Producer {
         if let Some(topic) = self.topics.get_mut(&queue.topic) {
             topic.ask_at = topic.ask_at.min(now.mono + Duration::from_secs(1));
         }
-        if job.attempt + 1 < self.plan.attempts_max {
-            lane.waiting.push_front(Job { attempt: job.attempt + 1, ..job });
+        let patient = refused_until.is_some_and(|until| now.mono < until);
+        let failures = job.failures + u32::from(!patient);
+        if failures < self.plan.attempts_max {
+            lane.waiting.push_front(Job { attempt: job.attempt + 1, failures, refused_until, ..job });
         } else {
             for message in job.messages() {
                 env.out.push(report(Report::GaveUp { message }));
