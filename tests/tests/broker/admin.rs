@@ -6,8 +6,8 @@ use std::time::Duration;
 use gantry_core::io::{ConnId, Input};
 use gantry_core::wire::body::{
     self, ConsumeStats, ConsumerConnection, ConsumerOffsetSerializeWrapper, GetConsumerStatusBody, GroupList,
-    KVTable, MessageQueue, MqMap, ResetOffsetBody, SubscriptionGroupConfig, SubscriptionGroupWrapper,
-    TopicConfig, TopicConfigSerializeWrapper, TopicStatsTable,
+    KVTable, MessageQueue, MqMap, QueryConsumeQueueResponseBody, ResetOffsetBody, SubscriptionGroupConfig,
+    SubscriptionGroupWrapper, TopicConfig, TopicConfigSerializeWrapper, TopicStatsTable,
 };
 use gantry_core::wire::code::{request_code, response_code as code};
 use gantry_core::wire::message::Entry;
@@ -15,7 +15,7 @@ use gantry_core::wire::request::{
     CreateTopicRequest, DeleteSubscriptionGroupRequest, DeleteTopicRequest, GetAllTopicConfigRequest,
     GetConsumeStatsRequest, GetConsumerConnectionListRequest, GetConsumerRunningInfoRequest,
     GetConsumerStatusRequest, GetSubscriptionGroupConfigRequest, GetTopicConfigRequest,
-    GetTopicStatsInfoRequest, Header, PullMessageResponse, QueryMessageRequest,
+    GetTopicStatsInfoRequest, Header, PullMessageResponse, QueryConsumeQueueRequest, QueryMessageRequest,
     QueryTopicConsumeByWhoRequest, ReplyMessageRequest, ResetOffsetRequest, SendMessageReceipt,
     SendMessageRequest, ViewBrokerStatsDataRequest,
 };
@@ -386,5 +386,51 @@ fn the_broker_tells_its_figures() {
         let header = ViewBrokerStatsDataRequest { stats_name: name.into(), stats_key: key.into() };
         let answer = ask(&mut world, request_code::VIEW_BROKER_STATS_DATA, header.to_ext());
         assert_eq!(answer.code, expect, "{name} {key}");
+    }
+}
+
+#[test]
+fn the_entries_of_a_queue_are_shown() {
+    let mut world = World::new(config());
+    let conn = world.connect(1);
+    for n in 0..5 {
+        let sent = world.call(conn, send("T", 1, "TAGS\u{1}a\u{2}", &format!("m{n}")));
+        assert_eq!(sent.code, code::SUCCESS);
+    }
+    world.call(conn, heartbeat("c@1", "G", "T", "a", 1));
+    let mut show = |topic: &str, queue_id, index, count, group: Option<&str>| {
+        let header = QueryConsumeQueueRequest {
+            topic: Some(topic.into()),
+            queue_id: Some(queue_id),
+            index: Some(index),
+            count: Some(count),
+            consumer_group: group.map(Into::into),
+        };
+        ask(&mut world, request_code::QUERY_CONSUME_QUEUE, header.to_ext())
+    };
+    let offsets = |answer: &Command| {
+        let body: QueryConsumeQueueResponseBody = body::decode(&answer.body).expect("a body");
+        assert_eq!((body.min_queue_index, body.max_queue_index), (0, 5));
+        body.queue_data.iter().map(|entry| (entry.physic_offset, entry.tags_code)).collect::<Vec<_>>()
+    };
+    let all = offsets(&show("T", 1, 0, 100, None));
+    assert_eq!(all.len(), 5);
+    assert!(all.iter().all(|(_, tags_code)| *tags_code == i64::from(b'a')));
+    assert!(all.windows(2).all(|two| two[0].0 < two[1].0));
+    for (index, count, expect) in
+        [(1, 2, 1..3), (4, 9, 4..5), (2, 0, 2..2), (2, -1, 2..2), (0, i32::MAX, 0..5)]
+    {
+        assert_eq!(offsets(&show("T", 1, index, count, None)), all[expect], "{index} {count}");
+    }
+    for index in [5, -1, i64::MAX, i64::MIN] {
+        let answer = show("T", 1, index, 10, None);
+        assert_eq!((answer.code, answer.body.len()), (code::SUCCESS, 0));
+        assert_eq!(answer.remark, Some(format!("Index {index} of 1@T is not exist!")));
+    }
+    assert_eq!(show("T", 9, 0, 10, None).code, code::SYSTEM_ERROR);
+    for (group, filter, is_there) in [("G", "null", true), ("H", "H@T is not online!", false)] {
+        let answer = show("T", 1, 0, 1, Some(group));
+        let body: QueryConsumeQueueResponseBody = body::decode(&answer.body).expect("a body");
+        assert_eq!((body.filter_data.as_deref(), body.subscription_data.is_some()), (Some(filter), is_there));
     }
 }

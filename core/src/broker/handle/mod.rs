@@ -122,6 +122,7 @@ impl Broker {
             code::PULL_MESSAGE | code::LITE_PULL_MESSAGE => self.on_pull(now, conn, request, env),
             code::CONSUMER_SEND_MSG_BACK => self.on_send_back(now, conn, request, env),
             code::VIEW_MESSAGE_BY_ID => self.on_view_message(request, env),
+            code::QUERY_CONSUME_QUEUE => self.on_query_consume_queue(request, env),
             code::SEARCH_OFFSET_BY_TIMESTAMP => self.on_search_offset(request, env),
             code::GET_EARLIEST_MSG_STORETIME => self.on_get_earliest_store_time(request, env),
             code::QUERY_CONSUMER_OFFSET => self.on_query_consumer_offset(request, env),

@@ -38,7 +38,7 @@ pub use config::{FlushMode, StoreConfig};
 use consume_queue::{ConsumeQueue, CqEntry};
 use index::Index;
 pub use key_query::{KeyKind, KeyQuery, QueryStep};
-pub use read::{ReadLimits, ReadOutcome};
+pub use read::{QueueEntry, ReadLimits, ReadOutcome};
 use recover::Recovery;
 use space::Space;
 pub use time::Boundary;

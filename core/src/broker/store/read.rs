@@ -20,6 +20,17 @@ pub struct ReadLimits {
     pub bytes_max: u64,
 }
 
+/// One entry of a consume queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueEntry {
+    /// Where the record begins in the commit log.
+    pub physical_offset: i64,
+    /// Its length.
+    pub record_bytes: i32,
+    /// What tags are filtered by.
+    pub tags_code: i64,
+}
+
 /// What a read found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadOutcome {
@@ -77,6 +88,40 @@ impl Store {
         };
         self.scratch = entries;
         outcome
+    }
+
+    /// The entries of a queue from offset `from` on, `count` at most, up to its visible end; what must be fetched first, if so.
+    /// None when there is nothing at that offset.
+    ///
+    /// # Errors
+    /// [`DiskError`] when the device fails.
+    pub fn read_entries<D: Disk>(
+        &mut self,
+        queue: QueueIx,
+        from: i64,
+        count: u32,
+        disk: &mut D,
+    ) -> Result<Result<Option<Vec<QueueEntry>>, Extent>, DiskError> {
+        let (min, max) = (self.min_offset(queue), self.max_offset(queue));
+        if from < min || from >= max {
+            return Ok(Ok(None));
+        }
+        let end = from.saturating_add(i64::from(count)).min(max);
+        let mut entries = Vec::new();
+        // A read ends with its file of entries: the next one goes on in the next.
+        while from + (entries.len() as i64) < end {
+            let at = from + entries.len() as i64;
+            match self.queues[queue.0 as usize].read(at as u64, (end - at) as u64, disk, &mut entries)? {
+                Slice::Read => {}
+                Slice::Cold(extent) => return Ok(Err(extent)),
+            }
+        }
+        let visible = entries.iter().filter(|entry| !entry.is_filler()).map(|entry| QueueEntry {
+            physical_offset: entry.physical as i64,
+            record_bytes: entry.size as i32,
+            tags_code: entry.tags_code,
+        });
+        Ok(Ok(Some(visible.collect())))
     }
 
     fn collect<D: Disk>(
