@@ -5,6 +5,7 @@ mod harness;
 
 mod messages;
 mod names;
+mod nonsense;
 mod offsets;
 mod retries;
 mod sessions;

@@ -80,14 +80,37 @@ impl Store {
         let scan = (SCAN_BYTES_MIN / ENTRY_BYTES).max(u64::from(limits.messages_max));
         let mut entries = core::mem::take(&mut self.scratch);
         entries.clear();
-        let slice = self.queues[queue.0 as usize].read(from as u64, scan, disk, &mut entries);
-        let outcome = match slice {
+        let outcome = match self.read_slice(queue, from, scan, disk, &mut entries) {
             Ok(Slice::Read) => self.collect(from, &entries, limits, &mut accept, disk, out),
             Ok(Slice::Cold(extent)) => Ok(ReadOutcome::Cold(extent)),
             Err(error) => Err(error),
         };
         self.scratch = entries;
         outcome
+    }
+
+    /// Appends up to `count` entries, across the seam between what lies in a file and what lies on the heap. Once there are some,
+    /// what is not in memory ends them.
+    fn read_slice<D: Disk>(
+        &mut self,
+        queue: QueueIx,
+        from: i64,
+        count: u64,
+        disk: &mut D,
+        entries: &mut Vec<CqEntry>,
+    ) -> Result<Slice, DiskError> {
+        let queue = &mut self.queues[queue.0 as usize];
+        loop {
+            let had = entries.len() as u64;
+            match queue.read(from as u64 + had, count - had, disk, entries)? {
+                Slice::Cold(extent) if had == 0 => return Ok(Slice::Cold(extent)),
+                Slice::Cold(_) => return Ok(Slice::Read),
+                Slice::Read if entries.len() as u64 == had || entries.len() as u64 >= count => {
+                    return Ok(Slice::Read);
+                }
+                Slice::Read => {}
+            }
+        }
     }
 
     /// The entries of a queue from offset `from` on, `count` at most, up to its visible end; what must be fetched first, if so.
