@@ -35,8 +35,16 @@ pub struct BrokerConfig {
     pub ha: HaConfig,
     /// `haMasterAddress`: where a slave's master sends its log; name servers tell it when this does not.
     pub ha_master_addr: Option<Arc<str>>,
-    /// `slaveReadEnable`
+    /// `slaveReadEnable`: whether slaves serve pulls, and masters may send slow groups to them. RocketMQ's default is false, so
+    /// that nothing is read while its master is down.
     pub slave_read: bool,
+    /// How often a slave asks for its master's tables (fixed in RocketMQ's `SlaveSynchronize`).
+    pub slave_sync_interval: Duration,
+    /// RAM of the machine in bytes; [`u64::MAX`] when it is not known. A group farther behind the end of the log than
+    /// [`BrokerConfig::memory_percent`] of it is sent to a slave.
+    pub memory_bytes: u64,
+    /// `accessMessageInMemoryMaxRatio`
+    pub memory_percent: u64,
     /// Everything about the store.
     pub store: StoreConfig,
 
@@ -118,7 +126,10 @@ impl BrokerConfig {
             role: BrokerRole::default(),
             ha: HaConfig::default(),
             ha_master_addr: None,
-            slave_read: false,
+            slave_read: true,
+            slave_sync_interval: Duration::from_secs(10),
+            memory_bytes: u64::MAX,
+            memory_percent: 40,
             store: StoreConfig::default(),
             permission: perm::READ | perm::WRITE,
             auto_create_topic: true,
@@ -171,7 +182,8 @@ impl BrokerConfig {
             secs if secs > 0 && secs % 60 == 0 => format!("{}m", secs / 60),
             secs => format!("{secs}s"),
         });
-        let all: [(&str, String); 36] = [
+        let all: [(&str, String); 37] = [
+            ("accessMessageInMemoryMaxRatio", self.memory_percent.to_string()),
             ("autoCreateSubscriptionGroup", self.auto_create_group.to_string()),
             ("autoCreateTopicEnable", self.auto_create_topic.to_string()),
             ("brokerClusterName", self.cluster_name.clone()),

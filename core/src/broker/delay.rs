@@ -94,6 +94,19 @@ impl Delays {
         Ok(())
     }
 
+    /// A slave takes what its master says.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is no such table.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        let before: Vec<i64> = self.levels.iter().map(|level| level.safe).collect();
+        self.load(bytes)?;
+        if self.levels.iter().map(|level| level.safe).ne(before) {
+            self.file.touch();
+        }
+        Ok(())
+    }
+
     /// A level is at least so far, says the file or the journal.
     pub(super) fn advance_to(&mut self, level: i32, offset: i64) {
         let at = usize::try_from(level).ok().and_then(|level| level.checked_sub(1));

@@ -53,6 +53,25 @@ impl Groups {
         Ok(())
     }
 
+    /// A slave takes its master's table as it is, unless it has that version.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is no such table; nothing was changed then.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        let wrapper: SubscriptionGroupWrapper = body::decode(bytes)?;
+        if wrapper.data_version == self.version || wrapper.subscription_group_table.is_empty() {
+            return Ok(());
+        }
+        let named = |(name, config): (String, SubscriptionGroupConfig)| {
+            (name.clone(), SubscriptionGroupConfig { group_name: name, ..config })
+        };
+        self.table = wrapper.subscription_group_table.into_iter().map(named).collect();
+        self.forbidden = wrapper.forbidden_table;
+        self.version = wrapper.data_version;
+        self.file.touch();
+        Ok(())
+    }
+
     /// The settings of a group, if it is known.
     pub(super) fn get(&self, name: &str) -> Option<&SubscriptionGroupConfig> {
         self.table.get(name)

@@ -29,7 +29,9 @@ pub(super) struct Pull {
     pub(super) asked: i64,
     pub(super) limits: ReadLimits,
     pub(super) filter: Filter,
+    /// The broker that the group should pull from, and the one when it is far behind.
     pub(super) suggest_broker: i64,
+    pub(super) suggest_when_slow: i64,
     /// Until when it may be held; none when it must be answered at once.
     pub(super) hold_until: Option<Instant>,
     /// Whether it was held before: then it is answered only by a message or by time.

@@ -32,6 +32,7 @@ mod reply;
 mod stats;
 pub mod store;
 mod topic;
+mod upstream;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -65,6 +66,7 @@ use replication::Replication;
 use stats::Stats;
 use store::{FlushMode, QueueIx, Store};
 use topic::Topics;
+use upstream::Upstream;
 
 /// Look-ups by name. Never iterated: its order is nobody's.
 type NameMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
@@ -156,6 +158,7 @@ pub struct Broker {
     delays: Delays,
     register: Register,
     replication: Replication,
+    upstream: Upstream,
     /// None before the start.
     scan: Option<Scan>,
     /// Whether topics that only the store knows are made again at the start.
@@ -196,6 +199,7 @@ impl Broker {
                 config.store.flush,
                 config.ha_master_addr.clone(),
             ),
+            upstream: Upstream::new(),
             scan: None,
             adopts_topics: false,
             ids: Ids::default(),
@@ -267,6 +271,7 @@ impl Broker {
     ) {
         let is_taken = if conn.is_dialled() {
             self.register.on_response(conn, response, &self.config, env)
+                || self.on_master_answer(conn, response)
         } else {
             self.on_client_answer(now, conn, response, env)
         };
@@ -286,7 +291,7 @@ impl Broker {
     ) {
         match protocol {
             Protocol::Remoting if conn.is_dialled() => {
-                if !self.register.on_opened(now.mono, conn) {
+                if !self.register.on_opened(now.mono, conn) && !self.upstream.on_opened(conn) {
                     env.out.push(Effect::Close { conn });
                 }
             }
@@ -306,7 +311,8 @@ impl Broker {
     ) {
         tracing::debug!(?conn, ?why, "connection closed");
         self.replication.on_closed(now, conn, why);
-        if !self.register.on_closed(now.mono, conn, &self.config) {
+        if !self.register.on_closed(now.mono, conn, &self.config) && !self.upstream.on_closed(now.mono, conn)
+        {
             self.on_client_closed(now, conn, env);
         }
     }
@@ -397,6 +403,11 @@ impl Broker {
         }
     }
 
+    fn upstream_deadline(&self) -> Option<(Instant, &'static str)> {
+        let due = self.upstream.deadline(self.store.queue_count())?;
+        self.is_serving().then_some((due, "the master's tables"))
+    }
+
     fn watermarks(&self) -> Watermarks {
         let written = self.store.written();
         let flushed = match self.config.store.flush {
@@ -481,6 +492,7 @@ impl<D: Disk> Machine<D> for Broker {
         self.store.settle(now, env);
         self.replication.settle(now, &self.register.master, &self.store, env);
         self.advance_recovery(now, env);
+        self.settle_upstream(now, env);
         self.settle_calls(now, env);
         self.settle_searches(env);
         self.settle_pulls(now, env);
@@ -518,6 +530,7 @@ impl<D: Disk> Machine<D> for Broker {
             when_serving(self.delays.file_deadline(), "delayOffset.json"),
             named(self.delays.deadline().filter(|_| self.delivers()), "delivery of delayed messages"),
             when_serving(self.register.deadline(&self.topics), "registration"),
+            self.upstream_deadline(),
         ]
         .into_iter()
         .flatten()

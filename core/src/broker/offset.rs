@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use super::journal::{self, Journal};
 use super::persist::ConfigFile;
 use super::store::Store;
+use super::upstream::Commit;
 use super::{NameMap, names};
 use crate::io::{Disk, DiskError, Effect, SyncId};
 use crate::time::{Duration, Instant};
@@ -36,6 +37,8 @@ struct Slot {
     offset: i64,
     /// Committed in this turn, so listed in `pending`.
     pending: bool,
+    /// Committed at this slave, and its master has not taken it yet.
+    away: bool,
 }
 
 /// The file, with what it holds beyond RocketMQ's.
@@ -184,6 +187,59 @@ impl Offsets {
         self.key = key;
     }
 
+    /// A client's commit at a slave, which goes home.
+    pub(super) fn commit_away(&mut self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+        self.commit(group, topic, queue_id, offset);
+        self.build_key(group, topic);
+        if let Some(slot) = self.by_key.get(self.key.as_str()).and_then(|at| self.entries.get_mut(*at))
+            && let Some(slot) = slot.queues.iter_mut().find(|slot| slot.queue_id == queue_id)
+        {
+            slot.away = true;
+        }
+    }
+
+    /// A slave takes its master's offsets, but for those that clients committed here and that are ahead of them; these it
+    /// hands out.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is no such table; nothing was changed then.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<Vec<Commit>, BodyError> {
+        let wrapper: ConsumerOffsetSerializeWrapper = body::decode(bytes)?;
+        for (key, queues) in wrapper.offset_table {
+            for (queue_id, offset) in queues {
+                let at = self.entry(&key);
+                let slot = self.entries[at].queues.iter_mut().find(|slot| slot.queue_id == queue_id);
+                if slot.as_ref().is_some_and(|slot| slot.away && slot.offset > offset) {
+                    continue;
+                }
+                if let Some(slot) = slot {
+                    slot.away = false;
+                }
+                self.set(&key, queue_id, offset);
+            }
+        }
+        let away = |entry: &Entry| {
+            let key = entry.key.clone();
+            let away: Vec<Commit> = entry
+                .queues
+                .iter()
+                .filter(|slot| slot.away && slot.offset >= 0)
+                .map(|slot| Commit { key: key.clone(), queue_id: slot.queue_id, offset: slot.offset })
+                .collect();
+            away
+        };
+        Ok(self.entries.iter().flat_map(away).collect())
+    }
+
+    /// The master has taken a commit of this slave.
+    pub(super) fn came_home(&mut self, commit: &Commit) {
+        let Some(at) = self.by_key.get(commit.key.as_str()) else { return };
+        let slots = self.entries[*at].queues.iter_mut();
+        for slot in slots.filter(|slot| slot.queue_id == commit.queue_id && slot.offset == commit.offset) {
+            slot.away = false;
+        }
+    }
+
     /// The name of a topic and a group here.
     pub(super) fn pair(&mut self, group: &str, topic: &str) -> Pair {
         self.build_key(group, topic);
@@ -298,7 +354,7 @@ impl Offsets {
         let at = self.entry(key);
         let queues = &mut self.entries[at].queues;
         let slot = queues.iter().position(|slot| slot.queue_id == queue_id).unwrap_or_else(|| {
-            queues.push(Slot { queue_id, offset: -1, pending: false });
+            queues.push(Slot { queue_id, offset: -1, pending: false, away: false });
             queues.len() - 1
         });
         if queues[slot].offset == offset {

@@ -66,6 +66,11 @@ impl Replication {
         self.replica.is_connected()
     }
 
+    /// Whether a slow group may be served by a slave: there is one, or this is one.
+    pub(super) fn has_reader(&self) -> bool {
+        self.is_slave() || self.primary.has_slaves()
+    }
+
     /// End of what slaves hold, when senders are promised that.
     pub(super) fn acknowledged(&self) -> Option<u64> {
         (self.role == BrokerRole::SyncMaster).then_some(self.acknowledged)

@@ -86,6 +86,35 @@ impl Topics {
         Ok(())
     }
 
+    /// A slave takes its master's table as it is, unless it has that version.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is no such table; nothing was changed then.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        let wrapper: TopicConfigSerializeWrapper = body::decode(bytes)?;
+        let table = wrapper.topic_config_table;
+        if wrapper.data_version == self.version || table.is_empty() {
+            return Ok(());
+        }
+        self.file.touch();
+        let gone = self.iter().map(|topic| topic.config.topic_name.clone());
+        let gone: Vec<String> = gone.filter(|name| !table.contains_key(name)).collect();
+        for name in gone {
+            if let Some(at) = self.by_name.remove(&name) {
+                self.slots[at] = None;
+                tracing::info!(topic = name, "the master has this topic no more");
+            }
+        }
+        for (name, config) in table {
+            let config = TopicConfig { topic_name: name, ..config };
+            if self.get(&config.topic_name).is_none_or(|known| known.config != config) {
+                self.insert(config);
+            }
+        }
+        self.version = wrapper.data_version;
+        Ok(())
+    }
+
     fn insert(&mut self, config: TopicConfig) {
         let changed = self.file.generation();
         if let Some(known) = self.get_mut(&config.topic_name) {

@@ -30,6 +30,8 @@ impl Clock for TestClock {
 #[derive(Default)]
 pub(crate) struct Wires {
     pub(crate) sent: Vec<(ConnId, Command)>,
+    /// What is not a command.
+    pub(crate) streamed: Vec<(ConnId, Packet)>,
     pub(crate) dialled: Vec<(ConnId, Peer)>,
     pub(crate) closed: Vec<ConnId>,
     pub(crate) events: Vec<BrokerEvent>,
@@ -43,8 +45,9 @@ impl Network for Wires {
     }
 
     fn send(&mut self, conn: ConnId, packet: Packet) {
-        if let Packet::Command(command) = packet {
-            self.sent.push((conn, command));
+        match packet {
+            Packet::Command(command) => self.sent.push((conn, command)),
+            Packet::HaReport { .. } | Packet::HaBlock { .. } => self.streamed.push((conn, packet)),
         }
     }
 
@@ -163,6 +166,10 @@ impl World {
         let mut world = World::over(config, disk);
         world.set_time(self.now.mono);
         world
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        self.node.machine()
     }
 
     /// What a group has committed.

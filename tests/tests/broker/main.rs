@@ -9,3 +9,4 @@ mod nonsense;
 mod offsets;
 mod retries;
 mod sessions;
+mod slaves;

@@ -142,6 +142,11 @@ impl Primary {
         self.counting(store).count() >= self.config.replicas_min
     }
 
+    /// Whether a slave follows.
+    pub fn has_slaves(&self) -> bool {
+        self.slaves.values().any(|slave| slave.acked.is_some())
+    }
+
     /// End of what enough slaves hold; none when not enough of them count.
     pub fn replicated(&self, store: &Store) -> Option<u64> {
         let mut acked: Vec<u64> = self.counting(store).collect();

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::super::reply::{Answer, Refusal};
 use super::super::store::{ReadLimits, ReadOutcome};
+use super::super::upstream::ONLY_FORWARD;
 use super::super::{Broker, BrokerEvent};
 use crate::io::{Disk, Env};
 use crate::wire::code::response_code;
@@ -75,7 +76,11 @@ impl Broker {
                 format!("queueId[{}] is illegal, topic:[{topic}]", header.queue_id),
             ));
         }
-        self.commit_offset(group, topic, header.queue_id, header.commit_offset);
+        let committed = self.offsets.query(group, topic, header.queue_id);
+        let only_forward = request.ext.get(ONLY_FORWARD).is_some();
+        if !only_forward || committed.is_none_or(|committed| committed < header.commit_offset) {
+            self.commit_offset(group, topic, header.queue_id, header.commit_offset);
+        }
         Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
     }
 
@@ -85,7 +90,11 @@ impl Broker {
             tracing::info!(group, topic, queue_id, offset, "a commit is passed over: the offset was reset");
             return;
         }
-        self.offsets.commit(group, topic, queue_id, offset);
+        if self.replication.is_slave() {
+            self.offsets.commit_away(group, topic, queue_id, offset);
+        } else {
+            self.offsets.commit(group, topic, queue_id, offset);
+        }
     }
 
     pub(super) fn on_get_max_offset(&mut self, request: &Command) -> Result<Answer, Refusal> {

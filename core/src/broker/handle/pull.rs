@@ -39,7 +39,7 @@ impl Broker {
             let why = "[REJECTREQUEST]this broker is a slave that is not read from (slaveReadEnable=false)";
             return Err(Refusal::new(response_code::SYSTEM_BUSY, why));
         }
-        let suggest_broker = self.check_pull(now, conn, &header)?;
+        let (suggest_broker, suggest_when_slow) = self.check_pull(now, conn, &header)?;
         let filter = self.find_filter(&header)?;
         let topic = self.topics.get_mut(&header.topic).expect("checked");
         let queue = topic.queue(header.queue_id, &mut self.store);
@@ -61,6 +61,7 @@ impl Broker {
             },
             filter,
             suggest_broker,
+            suggest_when_slow,
             hold_until: self.hold_until(now, &header),
             held: false,
         };
@@ -77,13 +78,13 @@ impl Broker {
         Some(now.mono + time.min(self.config.hold_max))
     }
 
-    /// RocketMQ's checks in its order; the broker that the group should pull from.
+    /// RocketMQ's checks in its order; the broker that the group should pull from, and the one when it is slow.
     fn check_pull(
         &mut self,
         now: Now,
         conn: ConnId,
         header: &PullMessageRequest<'_>,
-    ) -> Result<i64, Refusal> {
+    ) -> Result<(i64, i64), Refusal> {
         let no_permission = |remark: String| Err(Refusal::new(response_code::NO_PERMISSION, remark));
         let (topic, group) = (header.topic.as_ref(), header.consumer_group.as_ref());
         if self.config.permission & perm::READ == 0 {
@@ -98,7 +99,7 @@ impl Broker {
         if !settings.consume_enable {
             return no_permission(format!("subscription group no permission, {group}"));
         }
-        let suggest_broker = settings.broker_id;
+        let suggest = (settings.broker_id, settings.which_broker_when_consume_slowly);
         let Some(known) = self.topics.get(topic).map(|known| &known.config) else {
             return Err(Refusal::topic_not_exist(topic));
         };
@@ -115,7 +116,7 @@ impl Broker {
                 ),
             ));
         }
-        Ok(suggest_broker)
+        Ok(suggest)
     }
 
     /// The filter that the request carries, or the one of the group's heartbeats.
@@ -194,6 +195,9 @@ impl Broker {
             match outcome {
                 Err(error) => return self.answer_failed_read(&pull, error, env),
                 Ok(ReadOutcome::Found { next, messages }) => {
+                    if self.is_far_behind(&body) {
+                        pull.suggest_broker = pull.suggest_when_slow;
+                    }
                     self.stats.got(pull.pair, u64::from(messages), body.len() as u64);
                     return self.answer_pull(&pull, (response_code::SUCCESS, "FOUND"), next, body, env);
                 }
@@ -209,6 +213,10 @@ impl Broker {
                 Ok(ReadOutcome::NoMatch { next }) if pull.held && scan < SCANS_MAX => pull.offset = next,
                 Ok(ReadOutcome::NoMatch { next }) => return self.answer_no_match(&pull, next, env),
                 Ok(ReadOutcome::Empty) => return self.answer_or_hold(now, pull, env),
+                // A slave may be behind; what the client has seen elsewhere is on its way.
+                Ok(ReadOutcome::Beyond) if self.replication.is_slave() => {
+                    return self.answer_or_hold(now, pull, env);
+                }
                 Ok(ReadOutcome::Beyond) => {
                     let max = self.store.max_offset(pull.queue);
                     let status = if max == 0 { "NO_MESSAGE_IN_QUEUE" } else { "OFFSET_OVERFLOW_BADLY" };
@@ -222,6 +230,18 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// RocketMQ's rule for sending a group to a slave: what it reads is so far from the end of the log that it is not in
+    /// this broker's memory. The place of the first message that was read is in its record.
+    fn is_far_behind(&self, messages: &[u8]) -> bool {
+        const PHYSICAL_OFFSET_AT: usize = 28;
+        let bytes = messages.get(PHYSICAL_OFFSET_AT..).and_then(|bytes| bytes.first_chunk::<8>());
+        let (true, Some(bytes)) = (self.config.slave_read && self.replication.has_reader(), bytes) else {
+            return false;
+        };
+        let behind = self.store.written().saturating_sub(u64::from_be_bytes(*bytes));
+        behind > self.config.memory_bytes / 100 * self.config.memory_percent
     }
 
     /// There is nothing at the offset yet.

@@ -228,6 +228,11 @@ impl Store {
         self.names.get(topic)?.iter().find(|(id, _)| *id == queue_id).map(|(_, ix)| *ix)
     }
 
+    /// Known queues.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
     /// Every known queue, in the order they became known.
     pub fn for_each_queue(&self, mut f: impl FnMut(&str, i32, QueueIx)) {
         for (at, queue) in self.queues.iter().enumerate() {

@@ -1,0 +1,276 @@
+//! A master and its slave, each a machine over its own disk, with wires between them that the test may cut.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gantry_core::broker::{BrokerConfig, BrokerRole};
+use gantry_core::io::{CloseReason, ConnId, Input, Protocol};
+use gantry_core::wire::Packet;
+use gantry_core::wire::code::{request_code, response_code};
+use gantry_core::wire::request::{Header, RegisterBrokerResponse};
+use gantry_core::wire::{Command, Ext};
+
+use super::harness::{World, commit, config, poll, pull, send};
+
+const MASTER: &str = "127.0.0.1:10911";
+const MASTER_HA: &str = "127.0.0.1:10912";
+
+/// Both, and what connects them.
+pub(crate) struct Pair {
+    pub(crate) master: Option<World>,
+    pub(crate) slave: World,
+    /// The master's name of each connection that the slave made.
+    wires: BTreeMap<ConnId, ConnId>,
+    conns: u64,
+}
+
+pub(crate) fn slave_config() -> BrokerConfig {
+    let mut config = config();
+    config.broker_id = 1;
+    config.role = BrokerRole::Slave;
+    config.namesrv_addrs = vec!["127.0.0.1:9876".into()];
+    config.store_host = "127.0.0.1:20911".parse().expect("address");
+    config
+}
+
+impl Pair {
+    pub(crate) fn new(master: BrokerConfig, slave: BrokerConfig) -> Pair {
+        let (master, slave) = (World::new(master), World::new(slave));
+        let mut pair = Pair { master: Some(master), slave, wires: BTreeMap::new(), conns: 100 };
+        pair.pass(Duration::from_secs(5));
+        pair
+    }
+
+    /// Time passes for both, a little at a time, and what they send arrives.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        const STEP: Duration = Duration::from_millis(50);
+        let mut passed = Duration::ZERO;
+        while passed < time {
+            self.slave.pass(STEP);
+            if let Some(master) = &mut self.master {
+                master.pass(STEP);
+            }
+            self.deliver();
+            passed += STEP;
+        }
+    }
+
+    fn deliver(&mut self) {
+        for _ in 0..100 {
+            if !self.deliver_once() {
+                return;
+            }
+            self.slave.run();
+            if let Some(master) = &mut self.master {
+                master.run();
+            }
+        }
+        panic!("they never stop talking");
+    }
+
+    fn deliver_once(&mut self) -> bool {
+        let dialled = std::mem::take(&mut self.slave.wires().dialled);
+        let mut moved = !dialled.is_empty();
+        for (conn, peer) in dialled {
+            let is_known = &*peer.address == "127.0.0.1:9876" || self.master.is_some();
+            if !is_known {
+                self.slave.input(Input::Closed { conn, why: CloseReason::DialFailed });
+                continue;
+            }
+            let address = peer.address.parse().expect("an address");
+            self.slave.input(Input::Opened { conn, peer: address, protocol: peer.protocol });
+            if let Some(master) = self.master.as_mut().filter(|_| &*peer.address != "127.0.0.1:9876") {
+                self.conns += 1;
+                let theirs = ConnId::accepted(self.conns);
+                let protocol = match peer.protocol {
+                    Protocol::HaSlave => Protocol::HaMaster,
+                    Protocol::HaMaster | Protocol::Remoting => peer.protocol,
+                };
+                let from = "127.0.0.1:50000".parse().expect("an address");
+                master.input(Input::Opened { conn: theirs, peer: from, protocol });
+                self.wires.insert(conn, theirs);
+            }
+        }
+        moved |= self.deliver_to_master();
+        moved |= self.deliver_to_slave();
+        moved |= self.deliver_ends();
+        moved
+    }
+
+    fn deliver_to_master(&mut self) -> bool {
+        let commands = std::mem::take(&mut self.slave.wires().sent).into_iter();
+        let commands = commands.map(|(conn, command)| (conn, Packet::Command(command)));
+        let streamed = std::mem::take(&mut self.slave.wires().streamed);
+        let mut moved = false;
+        for (conn, packet) in commands.chain(streamed) {
+            match (self.wires.get(&conn), &packet) {
+                (Some(theirs), _) => {
+                    let master = self.master.as_mut().expect("a wire ends there");
+                    master.input(Input::Received { conn: *theirs, packet });
+                }
+                (None, Packet::Command(command)) if command.code == request_code::REGISTER_BROKER => {
+                    let header = RegisterBrokerResponse {
+                        ha_server_addr: Some(MASTER_HA.into()),
+                        master_addr: Some(MASTER.into()),
+                    };
+                    let answer = Command::response(command, response_code::SUCCESS, header.to_ext());
+                    self.slave.input(Input::Received { conn, packet: Packet::Command(answer) });
+                }
+                // An answer to a client of the slave.
+                (None, Packet::Command(command)) => {
+                    self.slave.wires().sent.push((conn, command.clone()));
+                    continue;
+                }
+                (None, _) => continue,
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn deliver_to_slave(&mut self) -> bool {
+        let Some(master) = &mut self.master else { return false };
+        let commands = std::mem::take(&mut master.wires().sent).into_iter();
+        let commands = commands.map(|(conn, command)| (conn, Packet::Command(command)));
+        let streamed = std::mem::take(&mut master.wires().streamed);
+        let mut moved = false;
+        for (theirs, packet) in commands.chain(streamed) {
+            let Some((conn, _)) = self.wires.iter().find(|(_, known)| **known == theirs) else {
+                if let Packet::Command(command) = packet {
+                    master.wires().sent.push((theirs, command));
+                }
+                continue;
+            };
+            self.slave.input(Input::Received { conn: *conn, packet });
+            master.input(Input::Drained { conn: theirs });
+            moved = true;
+        }
+        moved
+    }
+
+    fn deliver_ends(&mut self) -> bool {
+        let by_slave = std::mem::take(&mut self.slave.wires().closed);
+        let by_master = self.master.as_mut().map(|master| std::mem::take(&mut master.wires().closed));
+        let mut ended: Vec<ConnId> = by_slave;
+        for theirs in by_master.unwrap_or_default() {
+            ended.extend(self.wires.iter().find(|(_, known)| **known == theirs).map(|(conn, _)| *conn));
+        }
+        let moved = !ended.is_empty();
+        for conn in ended {
+            self.slave.input(Input::Closed { conn, why: CloseReason::Local });
+            if let (Some(theirs), Some(master)) = (self.wires.remove(&conn), &mut self.master) {
+                master.input(Input::Closed { conn: theirs, why: CloseReason::Peer });
+            }
+        }
+        moved
+    }
+
+    /// The master is gone; what it leaves.
+    pub(crate) fn lose_master(&mut self) -> World {
+        for (conn, _) in std::mem::take(&mut self.wires) {
+            self.slave.input(Input::Closed { conn, why: CloseReason::Peer });
+        }
+        self.slave.run();
+        self.master.take().expect("there is one")
+    }
+
+    pub(crate) fn master(&mut self) -> &mut World {
+        self.master.as_mut().expect("there is one")
+    }
+
+    /// Sends to the master, whose answer comes once the slave has it.
+    pub(crate) fn send(&mut self, topic: &str, body: &str) -> i32 {
+        let conn = self.master().connect(1);
+        let opaque = self.master().post(conn, send(topic, 0, "", body));
+        for _ in 0..200 {
+            self.master().run();
+            if let Some(answer) = self.master().answer(conn, opaque) {
+                return answer.code;
+            }
+            self.pass(Duration::from_millis(50));
+        }
+        panic!("no answer to a send");
+    }
+}
+
+#[test]
+fn a_slave_takes_its_masters_tables() {
+    let mut pair = Pair::new(config(), slave_config());
+    assert_eq!(pair.send("T", "one"), response_code::SUCCESS);
+    let client = pair.master().connect(2);
+    let _ = pair.master().call(client, pull("T", 0, 0));
+    let committed = pair.master().call(client, commit("G", "T", 0, 1));
+    assert_eq!(committed.code, response_code::SUCCESS, "{committed:?}");
+    pair.pass(Duration::from_secs(12));
+    assert_eq!(pair.slave.broker().store().log_end(), pair.master().broker().store().log_end());
+    assert_eq!(pair.slave.committed("G", "T", 0), Some(1));
+    let conn = pair.slave.connect(2);
+    let found = pair.slave.call(conn, pull("T", 0, 0));
+    assert_eq!(found.code, response_code::SUCCESS, "{found:?}");
+    let topic = Command::request(request_code::GET_ALL_TOPIC_CONFIG, Ext::None);
+    let (ours, theirs) = (pair.slave.call(conn, topic.clone()), pair.master().call(client, topic));
+    assert_eq!(ours.body, theirs.body, "the same table, of the same version");
+}
+
+#[test]
+fn a_new_topic_is_served_as_soon_as_its_messages_are_here() {
+    let mut pair = Pair::new(config(), slave_config());
+    pair.send("T", "one");
+    pair.pass(Duration::from_millis(1500));
+    let conn = pair.slave.connect(2);
+    let found = pair.slave.call(conn, pull("T", 0, 0));
+    assert_eq!(found.code, response_code::SUCCESS, "{found:?}");
+}
+
+#[test]
+fn a_slave_holds_a_pull_until_the_log_brings_a_message() {
+    let mut pair = Pair::new(config(), slave_config());
+    pair.send("T", "one");
+    pair.pass(Duration::from_secs(2));
+    let conn = pair.slave.connect(2);
+    // One past the end, and far past it: the slave may be behind what the client has seen elsewhere.
+    for offset in [1, 4] {
+        let held = pair.slave.post(conn, poll("T", 0, offset, "*", 15_000));
+        pair.slave.run();
+        assert!(pair.slave.answer(conn, held).is_none(), "held");
+        pair.send("T", "next");
+        pair.send("T", "next");
+        pair.slave.run();
+        pair.deliver();
+        let answer = pair.slave.answer(conn, held).expect("woken by the log");
+        assert_eq!(answer.code, response_code::SUCCESS);
+    }
+}
+
+#[test]
+fn with_its_master_gone_a_slave_serves_and_its_commits_come_home_later() {
+    let mut pair = Pair::new(config(), slave_config());
+    for body in ["one", "two", "three"] {
+        pair.send("T", body);
+    }
+    let client = pair.master().connect(2);
+    let _ = pair.master().call(client, pull("T", 0, 0));
+    let _ = pair.master().call(client, commit("G", "T", 0, 1));
+    pair.pass(Duration::from_secs(12));
+    let gone = pair.lose_master();
+    let conn = pair.slave.connect(2);
+    assert_eq!(pair.slave.call(conn, pull("T", 0, 1)).code, response_code::SUCCESS);
+    assert_eq!(pair.slave.call(conn, commit("G", "T", 0, 3)).code, response_code::SUCCESS);
+    let refused = pair.slave.call(conn, send("T", 0, "", "four"));
+    assert_ne!(refused.code, response_code::SUCCESS, "a slave is not written");
+    pair.pass(Duration::from_secs(15));
+
+    let mut master = gone.kill();
+    master.run();
+    assert_eq!(master.committed("G", "T", 0), Some(1));
+    pair.master = Some(master);
+    pair.pass(Duration::from_secs(15));
+    assert_eq!(pair.master().committed("G", "T", 0), Some(3), "the commit came home");
+    assert_eq!(pair.slave.committed("G", "T", 0), Some(3));
+
+    // From then on the slave follows again, back too.
+    let client = pair.master().connect(3);
+    let _ = pair.master().call(client, commit("G", "T", 0, 2));
+    pair.pass(Duration::from_secs(12));
+    assert_eq!(pair.slave.committed("G", "T", 0), Some(2));
+}
