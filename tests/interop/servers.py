@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import remoting
@@ -50,13 +51,17 @@ class Ports:
     """A name server's port and a broker's: the broker also takes the one after its own (replication), RocketMQ's also
     the second one before."""
 
+    taken, lock = set(), threading.Lock()
+
     def __init__(self):
         for _ in range(200):
             # Below the range from which the system draws ports for outgoing connections.
-            base = random.randrange(20_000, 32_000)
-            if all(is_free(port) for port in range(base, base + 5)):
-                self.namesrv, self.broker = base, base + 3
-                return
+            base = random.randrange(20_000, 32_000, 5)
+            with self.lock:
+                if base not in self.taken and all(is_free(port) for port in range(base, base + 5)):
+                    self.taken.add(base)  # cases run at once
+                    self.namesrv, self.broker = base, base + 3
+                    return
         raise RuntimeError("no five free ports in a row")
 
 
@@ -159,7 +164,9 @@ class JavaServers:
             "storePathRootDir": store, "storePathCommitLog": os.path.join(store, "commitlog"),
             "diskMaxUsedSpaceRatio": 95,
             # The threads that bring popped messages back sleep for longer and longer; a clean stop waits for them.
-            "reviveInterval": 200, "reviveMaxSlow": 1, **self.settings})
+            "reviveInterval": 200, "reviveMaxSlow": 1,
+            # Else a burst of senders at a JVM that is still cold is refused for waiting 200 ms.
+            "waitTimeMillsInSendQueue": 5000, **self.settings})
         wait_for("the broker in the route table", self.is_registered, READY_S, self.broker)
 
     def is_registered(self):

@@ -8,6 +8,8 @@ import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -27,6 +29,11 @@ final class Clients {
     /** Takes what {@link #readQueue} reads. */
     interface Reader {
         void accept(MessageExt message);
+    }
+
+    /** A way of sending one message. */
+    interface Sending {
+        SendResult send(Message message) throws Exception;
     }
 
     private Clients() {
@@ -54,6 +61,25 @@ final class Clients {
         return consumer;
     }
 
+    /** Takes what {@link #listen} is given; whether the message was consumed. */
+    interface Listener {
+        boolean consume(MessageExt message);
+    }
+
+    /** A listener out of order, a message at a time; what it does not consume comes again as the broker chooses. */
+    static void listen(DefaultMQPushConsumer consumer, Listener listener) {
+        listen(consumer, listener, 0);
+    }
+
+    /** The same, with a delay level for what is to come again: 0 leaves it to the broker, -1 declares the message dead. */
+    static void listen(DefaultMQPushConsumer consumer, Listener listener, int level) {
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            context.setDelayLevelWhenNextConsume(level);
+            boolean consumed = messages.stream().allMatch(listener::consume);
+            return consumed ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER;
+        });
+    }
+
     @SuppressWarnings("deprecation") // the only client that reads single offsets as it is told
     static DefaultMQPullConsumer pullConsumer(String namesrv, String group) throws MQClientException {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(group);
@@ -64,11 +90,16 @@ final class Clients {
 
     /** Sends the first message of a topic that may not exist yet, to a server that may still be starting. */
     static SendResult sendFirst(DefaultMQProducer producer, Message message) throws Exception {
+        return sendFirst(producer, message, producer::send);
+    }
+
+    /** The same, sent in a way of the caller's. */
+    static SendResult sendFirst(DefaultMQProducer producer, Message message, Sending sending) throws Exception {
         Exception[] last = new Exception[1];
         SendResult[] result = new SendResult[1];
         boolean sent = Await.until(Await.LONG_MS, () -> {
             try {
-                result[0] = producer.send(message);
+                result[0] = sending.send(message);
                 return result[0].getSendStatus() == SendStatus.SEND_OK;
             } catch (Exception e) {
                 last[0] = e;

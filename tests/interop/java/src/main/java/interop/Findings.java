@@ -42,16 +42,27 @@ final class Findings {
     }
 
     synchronized int report(long elapsedMs) {
+        System.out.println(details() + program + ": " + (failures == 0 ? "ok" : failures + " failures") + " in " + elapsedMs + " ms");
+        return failures;
+    }
+
+    /** The same as one of several checks in a program, in one piece, the details below the name; whether it held. */
+    synchronized boolean reportCheck(long elapsedMs) {
+        System.out.print("check " + (failures == 0 ? "ok " : "FAILED ") + program + " in " + elapsedMs + " ms\n" + details());
+        return failures == 0;
+    }
+
+    private String details() {
+        StringBuilder out = new StringBuilder();
         for (String fact : facts) {
-            System.out.println("  " + fact);
+            out.append("  ").append(fact).append('\n');
         }
         for (String line : shown) {
-            System.out.println("  FAILED " + line);
+            out.append("  FAILED ").append(line).append('\n');
         }
         if (failures > shown.size()) {
-            System.out.println("  FAILED and " + (failures - shown.size()) + " more");
+            out.append("  FAILED and ").append(failures - shown.size()).append(" more\n");
         }
-        System.out.println(program + ": " + (failures == 0 ? "ok" : failures + " failures") + " in " + elapsedMs + " ms");
-        return failures;
+        return out.toString();
     }
 }

@@ -39,6 +39,9 @@ public final class Main {
             case "send-receive":
                 new SendReceive(options, findings).run();
                 break;
+            case "features":
+                new Features(options, findings).run();
+                break;
             case "durable":
                 new Durable(options, findings).run();
                 break;

@@ -14,17 +14,19 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 /**
  * Consumers come to a group and leave it while messages are being sent.
  *
- * <p>Checked: a consumer that joins takes queues over, and one that stays takes over those of one that left, each within
- * {@value #TAKEOVER_MS} ms, which only a broker that notifies the group makes possible (by itself a client looks every
- * 20 s); every message is delivered at least once.
+ * <p>Checked: a consumer that joins takes queues over within {@value #JOIN_MS} ms, its own start included, and one that
+ * stays takes over those of one that left within {@code --takeover-ms}, which only a broker that notifies the group makes
+ * possible (by itself a client looks every 20 s); every message is delivered at least once.
  */
 final class Rebalance {
-    private static final long TAKEOVER_MS = 10_000;
+    private static final long JOIN_MS = 10_000;
+    private static final int TAKEOVER_MS = 2_000;
     private static final long PAUSE_MS = 1;
 
     private final Findings findings;
     private final String namesrv;
     private final String topic;
+    private final long takeoverMs;
     private final Set<String> sent = ConcurrentHashMap.newKeySet();
     private final Set<String> received = ConcurrentHashMap.newKeySet();
 
@@ -32,6 +34,7 @@ final class Rebalance {
         this.findings = findings;
         this.namesrv = options.text("namesrv");
         this.topic = options.text("prefix", "Rebalance");
+        this.takeoverMs = options.number("takeover-ms", TAKEOVER_MS);
     }
 
     void run() throws Exception {
@@ -43,17 +46,17 @@ final class Rebalance {
 
         List<Member> members = new ArrayList<>();
         Member first = join(members);
-        takesOver("the first consumer takes all queues", () -> first.hasAllOf(4));
+        takesOver(JOIN_MS, "the first consumer takes all queues", () -> first.hasAllOf(4));
         Member second = join(members);
-        takesOver("a second consumer takes half of them", () -> second.hasAllOf(2));
+        takesOver(JOIN_MS, "a second consumer takes half of them", () -> second.hasAllOf(2));
         Member third = join(members);
-        takesOver("a third one takes its share", () -> third.hasAllOf(1));
+        takesOver(JOIN_MS, "a third one takes its share", () -> third.hasAllOf(1));
         second.consumer.shutdown();
         forget(members);
-        takesOver("two take over what the second had", () -> first.queues.size() + third.queues.size() == 4);
+        takesOver(takeoverMs, "two take over what the second had", () -> first.queues.size() + third.queues.size() == 4);
         first.consumer.shutdown();
         forget(members);
-        takesOver("the third takes all when the first has left", () -> third.hasAllOf(4));
+        takesOver(takeoverMs, "the third takes all when the first has left", () -> third.hasAllOf(4));
 
         stop.set(true);
         sender.join();
@@ -64,9 +67,9 @@ final class Rebalance {
         findings.note(sent.size() + " sent, " + received.size() + " received, " + deliveries + " deliveries counted apart by consumer");
     }
 
-    private void takesOver(String what, Await.Condition condition) throws Exception {
+    private void takesOver(long limitMs, String what, Await.Condition condition) throws Exception {
         long start = System.nanoTime();
-        findings.check(Await.until(TAKEOVER_MS, condition), "within " + TAKEOVER_MS + " ms " + what);
+        findings.check(Await.until(limitMs, condition), "not within " + limitMs + " ms: " + what);
         findings.note(what + ": " + (System.nanoTime() - start) / 1_000_000 + " ms");
     }
 

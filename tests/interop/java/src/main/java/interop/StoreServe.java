@@ -10,11 +10,14 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.zip.CRC32;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageConst;
@@ -24,13 +27,19 @@ import org.apache.rocketmq.common.message.MessageQueue;
 /**
  * Fills a store, and says what a server makes of it, so that two servers over one store can be compared.
  *
- * <p>{@link #produce}: {@code --count} messages over {@code --topics} topics, singly and in batches, and for one group
- * per topic a committed offset in the middle of each queue. {@link #dump}: everything that can be read, a line a
- * message and a line a committed offset, sorted, into {@code --out}. {@link #consumeRest}: push consumers of those groups
- * receive what lies behind the committed offsets, each message exactly once, and commit it.
+ * <p>{@link #produce}: {@code --count} messages over {@code --topics} topics, singly and in batches, {@code --bulk} more
+ * in large batches, and for one group per topic a committed offset in the middle of each queue. {@link #dump}: everything
+ * that can be read, a line for each {@code --block} messages of a queue (their number and a checksum of all that they
+ * are), for each committed offset and for each of a sample of queries by key and by unique id, sorted, into
+ * {@code --out}; {@code --block 1} shows the messages themselves. {@link #consumeRest}: push consumers of those groups receive
+ * what lies behind the committed offsets, each message exactly once, and commit it.
  */
 final class StoreServe {
     private static final int BATCH = 20;
+    private static final int BULK = 200;
+    /** Queries by key, and as many by unique id, a topic. */
+    private static final int SAMPLES = 60;
+    private static final int FOUND_MAX = 8;
 
     private final Options options;
     private final Findings findings;
@@ -69,9 +78,13 @@ final class StoreServe {
             }
             seq++;
             if (seq % 100 == 0 && seq + BATCH < from + count / topics) {
-                sendBatches(producer, seq);
+                sendBatches(producer, seq, BATCH);
                 seq += BATCH;
             }
+        }
+        for (int bulk = options.number("bulk", 0); bulk > 0; bulk -= topics * BULK) {
+            sendBatches(producer, seq, BULK);
+            seq += BULK;
         }
         producer.shutdown();
         for (int index = 0; index < topics; index++) {
@@ -84,10 +97,10 @@ final class StoreServe {
         findings.note(topics * (seq - from) + " messages in " + topics + " topics");
     }
 
-    private void sendBatches(DefaultMQProducer producer, int from) throws Exception {
+    private void sendBatches(DefaultMQProducer producer, int from, int count) throws Exception {
         for (int index = 0; index < topics; index++) {
             List<Message> batch = new ArrayList<>();
-            for (int seq = from; seq < from + BATCH; seq++) {
+            for (int seq = from; seq < from + count; seq++) {
                 batch.add(Messages.make(topic(index), seq));
             }
             producer.send(batch);
@@ -97,17 +110,15 @@ final class StoreServe {
     @SuppressWarnings("deprecation")
     void dump() throws Exception {
         List<String> lines = new ArrayList<>();
+        long messages = 0;
         for (int index = 0; index < topics; index++) {
             DefaultMQPullConsumer consumer = Clients.pullConsumer(namesrv, group(index));
+            List<MessageExt> samples = new ArrayList<>();
             for (MessageQueue queue : Clients.queues(consumer, topic(index))) {
-                int before = lines.size();
-                long[] range = Clients.readQueue(consumer, queue, message -> {
-                    Messages.verify(message, queue.getTopic(), findings);
-                    lines.add(line(message));
-                });
-                findings.equal(range[1] - range[0], (long) lines.size() - before, "messages in " + queue);
-                lines.add(String.format("queue %s %d from %d to %d committed %d", queue.getTopic(), queue.getQueueId(), range[0], range[1],
-                    consumer.fetchConsumeOffset(queue, true)));
+                messages += dumpQueue(consumer, queue, lines, samples);
+            }
+            for (int i = 0; i < SAMPLES && !samples.isEmpty(); i++) {
+                lines.addAll(queries(consumer, samples.get(i * samples.size() / SAMPLES)));
             }
             consumer.shutdown();
         }
@@ -118,7 +129,81 @@ final class StoreServe {
                 out.write('\n');
             }
         }
-        findings.note(lines.size() + " lines");
+        findings.note(messages + " messages, " + lines.size() + " lines");
+    }
+
+    @SuppressWarnings("deprecation")
+    private long dumpQueue(DefaultMQPullConsumer consumer, MessageQueue queue, List<String> lines, List<MessageExt> samples) throws Exception {
+        Blocks blocks = new Blocks(queue, options.number("block", 64), lines);
+        long[] range = Clients.readQueue(consumer, queue, message -> {
+            Messages.verify(message, queue.getTopic(), findings);
+            blocks.add(line(message));
+            if (blocks.count % SAMPLES == 1) {
+                message.setBody(new byte[0]); // only its names are needed
+                samples.add(message);
+            }
+        });
+        blocks.end();
+        findings.equal(range[1] - range[0], blocks.count, "messages in " + queue);
+        lines.add(String.format("queue %s %d from %d to %d committed %d", queue.getTopic(), queue.getQueueId(), range[0], range[1],
+            consumer.fetchConsumeOffset(queue, true)));
+        return blocks.count;
+    }
+
+    /** What is found by a message's first key and by its unique id. */
+    @SuppressWarnings("deprecation")
+    private List<String> queries(DefaultMQPullConsumer consumer, MessageExt message) throws Exception {
+        String key = message.getKeys().split(" ")[0];
+        // A set: after an unclean stop RocketMQ indexes again what it had indexed already, and finds it twice.
+        Set<String> found = new TreeSet<>();
+        try {
+            consumer.queryMessage(message.getTopic(), key, FOUND_MAX, 0, System.currentTimeMillis() + 3_600_000).getMessageList()
+                .forEach(one -> found.add(one.getQueueId() + "/" + one.getQueueOffset()));
+        } catch (MQClientException e) {
+            found.add("nothing");
+        }
+        String byId;
+        try {
+            MessageExt one = consumer.viewMessage(message.getTopic(), message.getMsgId());
+            byId = one == null ? "nothing" : one.getQueueId() + "/" + one.getQueueOffset();
+        } catch (MQClientException e) {
+            byId = "nothing";
+        }
+        return List.of("key " + message.getTopic() + " " + key + " finds " + found, "id " + message.getTopic() + " " + message.getMsgId() + " finds " + byId);
+    }
+
+    /** Lines of one queue, gathered in blocks. */
+    private static final class Blocks {
+        private final MessageQueue queue;
+        private final int size;
+        private final List<String> lines;
+        private final CRC32 crc = new CRC32();
+        private long count;
+
+        Blocks(MessageQueue queue, int size, List<String> lines) {
+            this.queue = queue;
+            this.size = size;
+            this.lines = lines;
+        }
+
+        void add(String line) {
+            count++;
+            if (size == 1) {
+                lines.add(line);
+                return;
+            }
+            crc.update(line.getBytes(StandardCharsets.UTF_8));
+            if (count % size == 0) {
+                end();
+            }
+        }
+
+        void end() {
+            if (crc.getValue() != 0) {
+                lines.add(String.format("block %s %d up to %08d crc %08x", queue.getTopic(), queue.getQueueId(), count, crc.getValue()));
+            }
+            crc.reset();
+        }
     }
 
     private static String line(MessageExt message) {
@@ -126,11 +211,11 @@ final class StoreServe {
         Map<String, String> properties = new TreeMap<>(message.getProperties());
         properties.remove(MessageConst.PROPERTY_MIN_OFFSET);
         properties.remove(MessageConst.PROPERTY_MAX_OFFSET);
-        return String.format("message %s %d %08d id %s keys '%s' tags '%s' body %d crc %08x flag %d sys %d born %d %s stored %d %s at %d again %d %s",
-            message.getTopic(), message.getQueueId(), message.getQueueOffset(), message.getMsgId(), message.getKeys(), message.getTags(),
-            message.getBody().length, Messages.crc(message.getBody()), message.getFlag(), message.getSysFlag(), message.getBornTimestamp(),
-            message.getBornHostString(), message.getStoreTimestamp(), message.getStoreHost(), message.getCommitLogOffset(),
-            message.getReconsumeTimes(), properties);
+        return "message " + message.getTopic() + " " + message.getQueueId() + " " + message.getQueueOffset() + " id " + message.getMsgId()
+            + " keys '" + message.getKeys() + "' tags '" + message.getTags() + "' body " + message.getBody().length + " crc "
+            + Messages.crc(message.getBody()) + " flag " + message.getFlag() + " sys " + message.getSysFlag() + " born " + message.getBornTimestamp()
+            + " " + message.getBornHostString() + " stored " + message.getStoreTimestamp() + " " + message.getStoreHost() + " at "
+            + message.getCommitLogOffset() + " again " + message.getReconsumeTimes() + " " + properties;
     }
 
     @SuppressWarnings("deprecation")
