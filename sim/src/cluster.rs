@@ -10,13 +10,16 @@ use gantry_core::io::Protocol;
 use gantry_core::namesrv::{self, NameServer, NameServerConfig};
 use gantry_core::time::{Duration, Instant};
 
-use crate::check::{Flush, Replication};
+use crate::check::{ClientKind, Flush, Replication};
 use crate::history::{Report, Tell};
-use crate::plan::{NAMES, Plan};
+use crate::plan::{NAMES, Plan, place};
 use crate::process::Process;
 use crate::workload::ClientOptions;
 use crate::workload::consumer::Consumer;
+use crate::workload::delayer::Delayer;
+use crate::workload::ordered::Member;
 use crate::workload::producer::Producer;
+use crate::workload::retrier::Retrier;
 use crate::workload::watcher::Watcher;
 use crate::world::{HostPlan, Life};
 
@@ -48,10 +51,6 @@ fn name_server_address() -> Arc<str> {
 /// The hosts, in the order of [`crate::plan::NAMES`].
 pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
     let start = Instant::ZERO;
-    let client = |host: usize| ClientOptions {
-        name_server: name_server_address(),
-        client_id: format!("{}@{}", ip(host), NAMES[host]),
-    };
     let (sends, consumes, audits) = (plan.producer.clone(), plan.consumer.clone(), plan.auditor.clone());
     let (producer, consumer, auditor, watcher) = (client(3), client(4), client(5), client(6));
     let (topics, interval) = (plan.topics, plan.watch_interval);
@@ -59,7 +58,7 @@ pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
     // A host without a process is as good as none.
     let follower_start = if plan.follower { start } else { plan.ends_at + Duration::from_secs(1) };
     let name_server = |life: Life| life.run(NameServer::new(NameServerConfig::default()));
-    vec![
+    let mut hosts = vec![
         host(0, vec![(NAME_SERVER_PORT, Protocol::Remoting)], start, 0, name_server),
         host(1, listens.clone(), start, plan.sizes.cold_per_mille, broker(plan, 0)),
         host(2, listens, follower_start, plan.sizes.cold_per_mille, broker(plan, 1)),
@@ -80,7 +79,41 @@ pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
             let machine = Watcher::new(watcher.clone(), topics, interval, life.now);
             life.run(machine)
         }),
-    ]
+    ];
+    hosts.extend(more_clients(plan));
+    hosts
+}
+
+/// The clients that only some scenarios have; the others have hosts without processes in their places.
+fn more_clients(plan: &Plan) -> Vec<HostPlan> {
+    let never = plan.ends_at + Duration::from_secs(1);
+    let starts = |kind| if plan.clients.contains(&kind) { Instant::ZERO } else { never };
+    let since_start = |life: &Life| life.at - Instant::ZERO;
+    let at = place(ClientKind::Delayer);
+    let (options, sends) = (client(at), plan.delayer.clone());
+    let delayer = host(at, Vec::new(), starts(ClientKind::Delayer), 0, move |life| {
+        let machine = Delayer::new(options.clone(), Rc::clone(&sends), since_start(&life), life.now);
+        life.run(machine)
+    });
+    let at = place(ClientKind::Retrier);
+    let (options, retrier) = (client(at), plan.retrier.clone());
+    let retrier = host(at, Vec::new(), starts(ClientKind::Retrier), 0, move |life| {
+        let machine = Retrier::new(options.clone(), Rc::clone(&retrier), since_start(&life), life.now);
+        life.run(machine)
+    });
+    let mut hosts = vec![delayer, retrier];
+    for (at, member) in (place(ClientKind::Ordered)..).zip(&plan.ordered) {
+        let (options, member) = (client(at), Rc::clone(member));
+        hosts.push(host(at, Vec::new(), starts(ClientKind::Ordered), 0, move |life| {
+            let machine = Member::new(options.clone(), Rc::clone(&member), since_start(&life), life.now);
+            life.run(machine)
+        }));
+    }
+    hosts
+}
+
+fn client(host: usize) -> ClientOptions {
+    ClientOptions { name_server: name_server_address(), client_id: format!("{}@{}", ip(host), NAMES[host]) }
 }
 
 fn host(
@@ -124,6 +157,7 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
         checkpoint_interval: Duration::from_secs(10),
         spill_entries: plan.sizes.spill_entries,
         recover_slice_bytes: plan.sizes.recover_slice_bytes,
+        delay_levels: plan.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
         ..config.store
     };
     config

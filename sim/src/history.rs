@@ -211,6 +211,100 @@ pub enum Report {
         /// What.
         what: String,
     },
+    /// Of delayed messages.
+    Delay(DelayReport),
+    /// Of messages that come back.
+    Retry(RetryReport),
+    /// Of consumption in order.
+    Ordered(OrderedReport),
+}
+
+/// What the client of delayed messages tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DelayReport {
+    /// An attempt is about to leave.
+    Begun {
+        /// Which.
+        id: MessageId,
+        /// Its delay level.
+        level: u8,
+    },
+    /// It ended.
+    Ended {
+        /// Which.
+        id: MessageId,
+        /// With SEND_OK.
+        stored: bool,
+    },
+    /// A message was read; those of a queue are read anew in each life.
+    Came {
+        /// Where.
+        queue: i32,
+        /// At which offset.
+        offset: i64,
+        /// Which; `None` when it is none of ours.
+        id: Option<MessageId>,
+    },
+}
+
+/// What the consumer that fails tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RetryReport {
+    /// An attempt to send is about to leave.
+    Begun {
+        /// Which.
+        id: MessageId,
+    },
+    /// It got SEND_OK.
+    Stored {
+        /// Which.
+        id: MessageId,
+    },
+    /// A message came, from the topic or the group's retry topic.
+    Came {
+        /// Which.
+        id: MessageId,
+        /// How often it had come back.
+        times: i32,
+    },
+    /// It was consumed.
+    Consumed {
+        /// Which.
+        id: MessageId,
+    },
+    /// It is about to be sent back.
+    BackBegun {
+        /// Which.
+        id: MessageId,
+        /// How often it had come back.
+        times: i32,
+    },
+    /// Its way back was acknowledged.
+    Back {
+        /// Which.
+        id: MessageId,
+        /// How often it had come back before.
+        times: i32,
+    },
+    /// It is in the dead-letter queue.
+    Dead {
+        /// Which.
+        id: MessageId,
+        /// How often it had come back.
+        times: i32,
+    },
+}
+
+/// What a member of the group that consumes in order tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OrderedReport {
+    /// It consumed a message.
+    Took {
+        /// Where.
+        queue: Queue,
+        /// At which offset.
+        offset: i64,
+    },
 }
 
 /// What a machine tells its host, as far as the checkers care.

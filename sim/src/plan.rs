@@ -7,16 +7,32 @@ use std::rc::Rc;
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 
-use crate::check::{Cast, Flush, Replication, Setup};
+use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
 use crate::fault::{self, FaultEntry, FaultPlan, Target};
 use crate::history::Reader;
 use crate::scenario::Scenario;
 use crate::workload::consumer::ConsumerPlan;
+use crate::workload::delayer::{self, DelayedSend};
+use crate::workload::ordered::{self, MemberPlan};
 use crate::workload::producer::{self, Load, ProducerPlan};
+use crate::workload::retrier::RetrierPlan;
 use crate::world::{HostId, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
-pub const NAMES: [&str; 7] = ["namesrv", "master", "follower", "producer", "consumer", "auditor", "watcher"];
+pub const NAMES: [&str; 12] = [
+    "namesrv",
+    "master",
+    "follower",
+    "producer",
+    "consumer",
+    "auditor",
+    "watcher",
+    "delayer",
+    "retrier",
+    "ordered-1",
+    "ordered-2",
+    "ordered-3",
+];
 
 /// Who is who.
 pub const CAST: Cast = Cast {
@@ -27,6 +43,15 @@ pub const CAST: Cast = Cast {
     consumer: HostId(4),
     auditor: HostId(5),
 };
+
+/// The place of a client that a scenario may have beside the usual ones, or of the first of its kind.
+pub const fn place(client: ClientKind) -> usize {
+    match client {
+        ClientKind::Delayer => 7,
+        ClientKind::Retrier => 8,
+        ClientKind::Ordered => 9,
+    }
+}
 
 /// Sizes and limits of a broker's store.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +97,16 @@ pub struct Plan {
     pub topics: u8,
     /// Whether the master has a follower.
     pub follower: bool,
+    /// Clients beside the usual ones, and what they do.
+    pub clients: Vec<ClientKind>,
+    /// What the client of delayed messages sends.
+    pub delayer: Rc<Vec<DelayedSend>>,
+    /// What the consumer that fails does.
+    pub retrier: Rc<RetrierPlan>,
+    /// What the members of the group that consumes in order do.
+    pub ordered: Vec<Rc<MemberPlan>>,
+    /// The delay of each level, in seconds.
+    pub delays_s: Vec<u64>,
     /// All is mended by then.
     pub healed_at: Instant,
     /// When the auditor begins.
@@ -115,6 +150,7 @@ impl Plan {
                 .collect(),
         };
         let producer = producer::draw(&mut root.fork("sends"), &load);
+        let until = scenario.sends_until();
         let (consumer, auditor) = readers(&mut root.fork("readers"), scenario.topics);
         Plan {
             seed,
@@ -129,6 +165,11 @@ impl Plan {
             watch_interval: Duration::from_nanos(2_000_000_000 + modes.below(4_000_000_000)),
             topics: scenario.topics,
             follower: scenario.follower,
+            clients: scenario.clients.clone(),
+            delayer: Rc::new(delayer::draw(&mut root.fork("delayed"), 40, 6, SENDS_FROM, until)),
+            retrier: Rc::new(draw_retrier(&mut root.fork("retried"), until)),
+            ordered: draw_members(&mut root.fork("members"), scenario.topics, until),
+            delays_s: draw_delays(&mut root.fork("delays")),
             healed_at: scenario.faults_until(),
             audit_at: scenario.audit_at(),
             ends_at: scenario.ends_at(),
@@ -153,6 +194,9 @@ impl Plan {
             healed_at: self.healed_at,
             ends_at: self.ends_at,
             audit_at: self.audit_at,
+            clients: self.clients.clone(),
+            delays: self.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
+            times_max: self.retrier.times_max,
         }
     }
 
@@ -229,12 +273,12 @@ fn fault_plan(scenario: &Scenario) -> FaultPlan {
         from: scenario.faults_from(),
         until: scenario.faults_until(),
         kinds: scenario.fault_kinds().to_vec(),
-        targets: targets(scenario.follower),
+        targets: targets(scenario),
     }
 }
 
 /// The brokers are there twice: most of what can go wrong goes wrong with them.
-fn targets(follower: bool) -> Vec<Target> {
+fn targets(scenario: &Scenario) -> Vec<Target> {
     let target = |host, has_disk| Target { host, has_disk };
     let mut targets = vec![
         target(CAST.name_server, false),
@@ -243,8 +287,41 @@ fn targets(follower: bool) -> Vec<Target> {
         target(CAST.producer, false),
         target(CAST.consumer, false),
     ];
-    if follower {
+    if scenario.follower {
         targets.extend([target(CAST.follower, true); 2]);
     }
+    for client in &scenario.clients {
+        let many = if *client == ClientKind::Ordered { ordered::MEMBERS } else { 1 };
+        targets.extend((0..many).map(|at| target(HostId(place(*client) + at), false)));
+    }
     targets
+}
+
+/// Delays as RocketMQ has them, or so short that sixteen tries go by.
+fn draw_delays(rng: &mut Rng) -> Vec<u64> {
+    if rng.one_in(3) {
+        return vec![1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
+    }
+    (1..=18).map(|level| level / 2 + 1).collect()
+}
+
+fn draw_retrier(rng: &mut Rng, until: Duration) -> RetrierPlan {
+    RetrierPlan {
+        sends: delayer::draw(rng, 20, 1, SENDS_FROM, until),
+        fail_per_mille: [300, 700, 1000][rng.below(3) as usize],
+        times_max: rng.below(17) as i32,
+    }
+}
+
+fn draw_members(rng: &mut Rng, topics: u8, until: Duration) -> Vec<Rc<MemberPlan>> {
+    let until = until.as_nanos() as u64;
+    let member = |_| {
+        let mut away_ns: Vec<(u64, u64)> = Vec::new();
+        for _ in 0..rng.below(3) {
+            let from = rng.below(until);
+            away_ns.push((from, from + rng.below(until / 4)));
+        }
+        Rc::new(MemberPlan { topics, away_ns })
+    };
+    (0..ordered::MEMBERS).map(member).collect()
 }

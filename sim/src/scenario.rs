@@ -5,6 +5,7 @@ use std::fmt;
 use gantry_core::time::{Duration, Instant};
 use serde::Deserialize;
 
+use crate::check::ClientKind;
 use crate::fault::FaultKind;
 
 /// The scenario that runs when none is named.
@@ -25,6 +26,9 @@ pub struct Scenario {
     audit_at_s: u64,
     /// Whether the master has a follower.
     pub follower: bool,
+    /// Clients beside the usual ones.
+    #[serde(default)]
+    pub clients: Vec<ClientKind>,
     faults: Faults,
 }
 

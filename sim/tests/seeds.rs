@@ -8,6 +8,9 @@ use gantry_sim::run::{self, Outcome};
 use gantry_sim::scenario::Scenario;
 
 const SKELETON: &str = include_str!("../../scenarios/skeleton.toml");
+const DELAY: &str = include_str!("../../scenarios/delay.toml");
+const RETRY: &str = include_str!("../../scenarios/retry.toml");
+const ORDERLY: &str = include_str!("../../scenarios/orderly.toml");
 const QUIET: &str = include_str!("../../scenarios/quiet.toml");
 const THREADS: usize = 2;
 
@@ -40,19 +43,38 @@ fn check(text: &str, seeds: std::ops::Range<u64>) -> Vec<Outcome> {
     outcomes
 }
 
-#[test]
-fn a_broker_group_keeps_its_promises_under_every_fault() {
-    let outcomes = check(SKELETON, 0..300);
+/// Runs worlds and sees that every checker judged more than `least` things.
+fn check_with_all_eyes(text: &str, seeds: std::ops::Range<u64>, least: u64) {
     let mut judged = std::collections::BTreeMap::new();
-    for outcome in &outcomes {
+    for outcome in &check(text, seeds) {
         for (checker, looked) in &outcome.looked {
             *judged.entry(*checker).or_insert(0) += looked;
         }
     }
     assert!(
-        judged.values().all(|looked| *looked > 300),
+        judged.values().all(|looked| *looked > least),
         "a checker that is silent is worth nothing: {judged:?}"
     );
+}
+
+#[test]
+fn a_broker_group_keeps_its_promises_under_every_fault() {
+    check_with_all_eyes(SKELETON, 0..200, 300);
+}
+
+#[test]
+fn delayed_messages_come_in_time_and_once() {
+    check_with_all_eyes(DELAY, 0..60, 60);
+}
+
+#[test]
+fn what_was_not_consumed_comes_back() {
+    check_with_all_eyes(RETRY, 0..60, 60);
+}
+
+#[test]
+fn queues_are_locked_and_consumed_in_order() {
+    check_with_all_eyes(ORDERLY, 0..60, 60);
 }
 
 #[test]

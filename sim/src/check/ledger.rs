@@ -296,7 +296,10 @@ impl Ledger {
             | Report::Pulled { .. }
             | Report::Began { .. }
             | Report::Route { .. }
-            | Report::Broken { .. } => {}
+            | Report::Broken { .. }
+            | Report::Delay(_)
+            | Report::Retry(_)
+            | Report::Ordered(_) => {}
         }
     }
 

@@ -59,7 +59,10 @@ impl Checker for Liveness {
             | Report::Delivered { .. }
             | Report::Began { .. }
             | Report::Route { .. }
-            | Report::Broken { .. } => {}
+            | Report::Broken { .. }
+            | Report::Delay(_)
+            | Report::Retry(_)
+            | Report::Ordered(_) => {}
         }
         Ok(())
     }

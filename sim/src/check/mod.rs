@@ -7,19 +7,26 @@
 pub mod acknowledge;
 pub mod completeness;
 pub mod crash;
+pub mod delays;
 pub mod durability;
 pub mod ledger;
 pub mod liveness;
+pub mod locks;
+pub mod loss;
+pub mod members;
 pub mod offsets;
 pub mod one_value;
 pub mod order;
+pub mod ordered;
 pub mod phantom;
 pub mod replica;
+pub mod retries;
 pub mod routes;
 pub mod told;
 pub mod wake;
 
 use gantry_core::time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, FaultEntry};
 use crate::world::{Fact, HostId, Kind, Observer, Violation};
@@ -80,9 +87,44 @@ pub struct Setup {
     pub ends_at: Instant,
     /// When the auditor begins.
     pub audit_at: Instant,
+    /// The clients beside the usual ones.
+    pub clients: Vec<ClientKind>,
+    /// The delay of each level.
+    pub delays: Vec<Duration>,
+    /// A message that came back so often is dead.
+    pub times_max: i32,
+}
+
+/// Clients that a scenario may have beside the usual ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientKind {
+    /// See [`crate::workload::delayer`].
+    Delayer,
+    /// See [`crate::workload::retrier`].
+    Retrier,
+    /// See [`crate::workload::ordered`].
+    Ordered,
 }
 
 impl Setup {
+    /// The delay of a level, which counts from 1; those beyond the last one are the last one.
+    pub fn delay(&self, level: i32) -> Duration {
+        let at = usize::try_from(level - 1).unwrap_or(0).min(self.delays.len().saturating_sub(1));
+        self.delays.get(at).copied().unwrap_or_default()
+    }
+
+    /// Whether no fault touches a stretch of time.
+    pub fn is_calm(&self, from: Instant, until: Instant) -> bool {
+        self.faults.iter().all(|entry| {
+            let mut ends = entry.at + entry.fault.lasts();
+            if let Fault::SlowDisk { extra, .. } = &entry.fault {
+                ends = ends + *extra;
+            }
+            entry.disabled || entry.at > until || ends < from
+        })
+    }
+
     /// Whether a fault that slows `host`'s disk overlaps a stretch of time.
     pub fn is_disk_slow(&self, host: HostId, from: Instant, until: Instant) -> bool {
         self.faults.iter().any(|entry| match &entry.fault {
@@ -172,7 +214,7 @@ pub struct Checkers {
 impl Checkers {
     /// For a world.
     pub fn new(setup: Setup) -> Checkers {
-        let checkers: Vec<Box<dyn Checker>> = vec![
+        let mut checkers: Vec<Box<dyn Checker>> = vec![
             Box::new(crash::Crash::default()),
             Box::new(acknowledge::Acknowledge::default()),
             Box::new(one_value::OneValue::default()),
@@ -185,6 +227,17 @@ impl Checkers {
             Box::new(liveness::Liveness::default()),
             Box::new(durability::Durability::default()),
         ];
+        for client in &setup.clients {
+            match client {
+                ClientKind::Delayer => checkers.push(Box::new(delays::Delays::default())),
+                ClientKind::Retrier => checkers.push(Box::new(retries::Retries::default())),
+                ClientKind::Ordered => {
+                    checkers.push(Box::new(ordered::Ordered::default()));
+                    checkers.push(Box::new(locks::Locks::default()));
+                    checkers.push(Box::new(members::Members::default()));
+                }
+            }
+        }
         Checkers {
             view: BrokerView::default(),
             ledger: Ledger::new(&setup),

@@ -7,9 +7,13 @@
 //! retries into one success, or filtering duplicates, is left to the checkers.
 
 pub mod consumer;
+pub mod delayer;
+pub mod desk;
+pub mod ordered;
 pub mod producer;
 pub mod record;
 pub mod requests;
+pub mod retrier;
 pub mod route;
 pub mod rpc;
 pub mod watcher;

@@ -390,7 +390,7 @@ fn outgoing(id: MessageId, body_bytes: usize) -> Outgoing {
     Outgoing { body: id.body(body_bytes), properties: id.properties() }
 }
 
-fn read_outcome(command: &Command, count: usize) -> Outcome {
+pub(super) fn read_outcome(command: &Command, count: usize) -> Outcome {
     match command.code {
         reply::SUCCESS => {
             let ids = command.ext.get("msgId").unwrap_or_default();

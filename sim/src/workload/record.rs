@@ -11,6 +11,10 @@ pub struct Record<'a> {
     pub queue_offset: i64,
     /// Place in the commit log.
     pub physical_offset: u64,
+    /// When it was stored, by its broker's wall clock, in ms.
+    pub store_ms: i64,
+    /// How often it was sent back.
+    pub reconsume_times: i32,
     /// Topic.
     pub topic: &'a [u8],
     /// Body.
@@ -55,7 +59,8 @@ fn read(record: &[u8]) -> Option<Record<'_>> {
     let flags = word(36)?;
     let host = |bit| if flags & bit == 0 { 8 } else { 20 };
     // Born host at 48, then the store time, the store host, the two retry fields.
-    let body_at = 48 + host(BORN_HOST_V6) + 8 + host(STORE_HOST_V6) + 4 + 8;
+    let store_at = 48 + host(BORN_HOST_V6);
+    let body_at = store_at + 8 + host(STORE_HOST_V6) + 4 + 8;
     let body_len = word(body_at)? as usize;
     let body = record.get(body_at + 4..)?.get(..body_len)?;
     let rest = record.get(body_at + 4 + body_len..)?;
@@ -75,6 +80,8 @@ fn read(record: &[u8]) -> Option<Record<'_>> {
         queue_id: word(12)? as i32,
         queue_offset: long(20)? as i64,
         physical_offset: long(28)?,
+        store_ms: long(store_at)? as i64,
+        reconsume_times: word(store_at + 8 + host(STORE_HOST_V6))? as i32,
         topic,
         body,
         properties,
@@ -111,6 +118,8 @@ mod tests {
             queue_id: 3,
             queue_offset: 5,
             physical_offset: 77,
+            store_ms: 0,
+            reconsume_times: 0,
             topic: b"T",
             body: b"hello",
             properties: b"",

@@ -19,6 +19,14 @@ pub mod code {
     pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
     /// HEART_BEAT.
     pub const HEART_BEAT: i32 = 34;
+    /// UNREGISTER_CLIENT.
+    pub const UNREGISTER_CLIENT: i32 = 35;
+    /// CONSUMER_SEND_MSG_BACK.
+    pub const CONSUMER_SEND_MSG_BACK: i32 = 36;
+    /// LOCK_BATCH_MQ.
+    pub const LOCK_BATCH_MQ: i32 = 41;
+    /// UNLOCK_BATCH_MQ.
+    pub const UNLOCK_BATCH_MQ: i32 = 42;
     /// GET_CONSUMER_LIST_BY_GROUP.
     pub const GET_CONSUMER_LIST_BY_GROUP: i32 = 38;
     /// NOTIFY_CONSUMER_IDS_CHANGED.
@@ -199,6 +207,51 @@ pub fn update_offset(group: &str, topic: &str, queue: i32, offset: i64) -> Comma
         number("commitOffset", offset),
     ];
     Command::request(code::UPDATE_CONSUMER_OFFSET, Ext::Fields(fields))
+}
+
+/// A message that comes back, because it could not be consumed.
+#[derive(Debug)]
+pub struct Back<'a> {
+    /// Consumer group.
+    pub group: &'a str,
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its place in the commit log.
+    pub physical: u64,
+    /// It has been consumed often enough after so many times.
+    pub times_max: i32,
+}
+
+/// Sends a message back.
+pub fn send_back(back: &Back<'_>) -> Command {
+    let fields = vec![
+        field("group", back.group.to_owned()),
+        field("originTopic", back.topic.to_owned()),
+        number("offset", back.physical as i64),
+        number("delayLevel", 0),
+        number("maxReconsumeTimes", back.times_max.into()),
+        field("unitMode", "false"),
+    ];
+    Command::request(code::CONSUMER_SEND_MSG_BACK, Ext::Fields(fields))
+}
+
+/// Locks (or unlocks) queues for one client of a group.
+pub fn lock(code: i32, group: &str, client_id: &str, broker: &str, queues: &[(String, i32)]) -> Command {
+    let queues: Vec<String> = queues
+        .iter()
+        .map(|(topic, id)| format!(r#"{{"brokerName":"{broker}","queueId":{id},"topic":"{topic}"}}"#))
+        .collect();
+    let body = format!(
+        r#"{{"clientId":"{client_id}","consumerGroup":"{group}","mqSet":[{}],"onlyThisBroker":false}}"#,
+        queues.join(",")
+    );
+    Command::request(code, Ext::None).with_body(body)
+}
+
+/// Leaves a consumer group.
+pub fn leave(client_id: &str, group: &str) -> Command {
+    let fields = vec![field("clientID", client_id.to_owned()), field("consumerGroup", group.to_owned())];
+    Command::request(code::UNREGISTER_CLIENT, Ext::Fields(fields))
 }
 
 /// Asks who consumes in a group.

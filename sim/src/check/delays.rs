@@ -1,0 +1,129 @@
+//! Verifies: a delayed message comes no sooner than its level says; soon after that while nothing goes wrong, and in the end in
+//! any case; none that was acknowledged is forgotten; and it comes once, whatever processes die.
+//!
+//! Does not verify: that it comes once when the master lost power: what was delivered may be known to be safe too late.
+
+use std::collections::BTreeMap;
+
+use gantry_core::time::{Duration, Instant};
+
+use super::loss::{Stops, has_lost_power};
+use super::{Checker, Cx, Verdict, secs, stuck_because, unsafe_because};
+use crate::history::{DelayReport, MessageId, Report};
+use crate::world::Fact;
+
+const NAME: &str = "delays";
+/// Stored times are whole milliseconds.
+const EARLY_MAX: Duration = Duration::from_millis(2);
+/// From the time when it is due to the time when its reader has it: cold reads, and a sync or two.
+const LATE_MAX: Duration = Duration::from_secs(6);
+/// Before that nothing has gone wrong for so long: routes, sessions and stores are back.
+const CALM: Duration = Duration::from_secs(120);
+/// What is due so shortly before the end may be under way.
+const END: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+struct Sent {
+    begun: Instant,
+    level: u8,
+    stored: Option<Instant>,
+    came: Option<Instant>,
+    place: Option<(i32, i64)>,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Delays {
+    sent: BTreeMap<MessageId, Sent>,
+    places: BTreeMap<(i32, i64), MessageId>,
+    stops: Stops,
+    looked: u64,
+}
+
+impl Delays {
+    fn on_came(&mut self, cx: &Cx<'_>, place: (i32, i64), id: Option<MessageId>) -> Verdict {
+        let Some((id, sent)) = id.and_then(|id| Some((id, self.sent.get_mut(&id)?))) else {
+            return unsafe_because(NAME, format!("{id:?} at {place:?} was never sent"));
+        };
+        self.looked += 1;
+        let due = sent.begun + cx.setup.delay(sent.level.into());
+        if cx.at + EARLY_MAX < due {
+            let what = format!(
+                "{id:?} of level {} was sent at {}, and came at {}",
+                sent.level,
+                secs(sent.begun),
+                secs(cx.at)
+            );
+            return unsafe_because(NAME, what);
+        }
+        let (other, before) = (self.places.insert(place, id), sent.place.replace(place));
+        sent.came.get_or_insert(cx.at);
+        if has_lost_power(cx) {
+            return Ok(());
+        }
+        if let Some(other) = other.filter(|other| *other != id) {
+            return unsafe_because(NAME, format!("{other:?} was at {place:?}, where {id:?} is now"));
+        }
+        if let Some(before) = before.filter(|before| *before != place) {
+            let what = format!("{id:?} was delivered twice: at {before:?} and at {place:?}");
+            return unsafe_because(NAME, what);
+        }
+        Ok(())
+    }
+}
+
+impl Checker for Delays {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
+        self.stops.on_fact(cx, fact);
+        let Fact::Report(Report::Delay(report)) = fact else { return Ok(()) };
+        match *report {
+            DelayReport::Begun { id, level } => {
+                let sent = Sent { begun: cx.at, level, stored: None, came: None, place: None };
+                self.sent.insert(id, sent);
+            }
+            DelayReport::Ended { id, stored } => {
+                if let Some(sent) = self.sent.get_mut(&id).filter(|_| stored) {
+                    sent.stored = Some(cx.at);
+                }
+            }
+            DelayReport::Came { queue, offset, id } => return self.on_came(cx, (queue, offset), id),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &Cx<'_>) -> Verdict {
+        for (id, sent) in &self.sent {
+            let Some(stored) = sent.stored else { continue };
+            let due = stored + cx.setup.delay(sent.level.into());
+            // Both the message and its delivered copy are on the medium.
+            let kept = self.stops.is_kept(cx, stored) && self.stops.is_kept(cx, due);
+            if !kept || due + END > cx.setup.ends_at {
+                continue;
+            }
+            self.looked += 1;
+            let Some(came) = sent.came else {
+                let what = format!(
+                    "{id:?} of level {} was acknowledged at {} and never came",
+                    sent.level,
+                    secs(stored)
+                );
+                return unsafe_because(NAME, what);
+            };
+            let calm_from = Instant::from_nanos(due.as_nanos().saturating_sub(CALM.as_nanos() as u64));
+            let calm = cx.setup.is_calm(calm_from, due + LATE_MAX);
+            if calm && came > due + LATE_MAX {
+                let what = format!("{id:?} was due at {} and came at {}", secs(due), secs(came));
+                return stuck_because(NAME, what);
+            }
+        }
+        Ok(())
+    }
+
+    fn looked(&self) -> u64 {
+        self.looked
+    }
+}
