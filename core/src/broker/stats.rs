@@ -52,6 +52,14 @@ impl Counter {
     fn read(&mut self, now: Instant) {
         let reading = Reading { at: now, sum: self.sum, times: self.times };
         for (series, readings) in SERIES.iter().zip(&mut self.series) {
+            if readings.is_empty() {
+                // As RocketMQ does: what came before the first reading counts, as if it had begun one interval ago.
+                let ago = u64::try_from(series.interval.as_nanos()).unwrap_or(u64::MAX);
+                let at = Instant::from_nanos(now.as_nanos().saturating_sub(ago));
+                readings.push_back(Reading { at, sum: 0, times: 0 });
+                readings.push_back(reading);
+                continue;
+            }
             if readings
                 .back()
                 .is_some_and(|last| now.since(last.at) + Duration::from_secs(1) < series.interval)
@@ -178,13 +186,13 @@ mod tests {
         let mut counter = Counter::default();
         let at = |secs: u64| Instant::from_nanos(secs * 1_000_000_000);
         assert_eq!(counter.data(), BrokerStatsData::default());
-        for second in (0..=120).step_by(10) {
-            counter.read(at(second));
+        for second in (1000..=1120).step_by(10) {
             counter.add(30);
+            counter.read(at(second));
         }
         let data = counter.data();
         assert_eq!((data.stats_minute.sum, data.stats_minute.tps, data.stats_minute.avgpt), (180, 3.0, 30.0));
-        assert_eq!(data.stats_hour.sum, 0, "one reading so far");
+        assert_eq!((data.stats_hour.sum, data.stats_hour.tps), (30, 0.05), "one reading so far");
         assert_eq!(counter.sum(), 390);
     }
 }

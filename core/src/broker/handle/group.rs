@@ -157,7 +157,8 @@ impl Broker {
                 client_id: client.id.clone(),
                 language: client.language.name().into(),
                 last_update_timestamp: now.wall.0 - now.mono.since(client.seen).as_millis() as i64,
-                remote_ip: self.address(conn),
+                // As Java prints a socket address.
+                remote_ip: format!("/{}", self.address(conn)),
                 version: client.version,
             });
         }

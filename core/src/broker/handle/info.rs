@@ -15,6 +15,10 @@ use crate::wire::message::Entry;
 use crate::wire::request::{GetBrokerConfigResponse, Header, ViewBrokerStatsDataRequest};
 use crate::wire::{Command, Ext};
 
+/// RocketMQ's queues in front of its threads, and their default capacities: there are none here, and tools show them.
+const THREAD_POOL_QUEUES: [(&str, &str); 5] =
+    [("send", "10000"), ("pull", "100000"), ("litePull", "100000"), ("query", "20000"), ("ack", "100000")];
+
 /// What this broker calls itself to the tools, which expect a version of RocketMQ.
 const VERSION_TEXT: &str = "V5_5_0";
 
@@ -97,7 +101,6 @@ impl Broker {
         put("dispatchBehindBytes", self.store.log_end().saturating_sub(self.store.visible()).to_string());
         put("brokerActive", (!self.replication.is_slave()).to_string());
         put("brokerVersionDesc", VERSION_TEXT.into());
-        put("brokerVersion", crate::wire::VERSION.to_string());
         put("startAcceptSendRequestTimeStamp", "0".into());
         put("earliestMessageTimeStamp", self.earliest_time(env).to_string());
         self.put_totals(&mut put);
@@ -110,8 +113,6 @@ impl Broker {
             "timerReadBehind",
             "timerOffsetBehind",
             "timerCongestNum",
-            "remainTransientStoreBufferNumbs",
-            "remainHowManyDataToCommit",
         ] {
             put(name, "0".into());
         }
@@ -120,15 +121,17 @@ impl Broker {
         }
         put("putLatency99", "0.00".into());
         put("putLatency999", "0.00".into());
-        put("putMessageDistributeTime", String::new());
-        put("remainHowManyDataToFlush", self.store.written().saturating_sub(self.store.synced()).to_string());
-        for queue in ["send", "pull", "litePull", "query", "ack"] {
+        // What RocketMQ prints where it has nothing to tell, the number included.
+        put("putMessageDistributeTime", "null".into());
+        put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
+        put("remainHowManyDataToFlush", readable(self.store.written().saturating_sub(self.store.synced())));
+        for (queue, capacity) in THREAD_POOL_QUEUES {
             put(&format!("{queue}ThreadPoolQueueSize"), "0".into());
             put(&format!("{queue}ThreadPoolQueueHeadWaitTimeMills"), "0".into());
-            put(&format!("{queue}ThreadPoolQueueCapacity"), self.config.pulls_waiting_max.to_string());
+            put(&format!("{queue}ThreadPoolQueueCapacity"), capacity.into());
         }
         put("EndTransactionQueueSize", "0".into());
-        put("EndTransactionThreadPoolQueueCapacity", self.config.pulls_waiting_max.to_string());
+        put("EndTransactionThreadPoolQueueCapacity", "100000".into());
         for (level, (safe, end)) in self.delays.progress(&self.store) {
             put(&format!("scheduleMessageOffset_{level}"), format!("{safe},{end}"));
         }
@@ -188,6 +191,23 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
 
+/// Bytes as Java writes them for people: `1023 B`, `2.7 KiB`.
+fn readable(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    if value < 1024.0 {
+        return format!("{bytes} B");
+    }
+    let mut units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].into_iter();
+    let mut unit = "B";
+    while value >= 1024.0
+        && let Some(larger) = units.next()
+    {
+        value /= 1024.0;
+        unit = larger;
+    }
+    format!("{value:.1} {unit}")
+}
+
 fn used(space: Space) -> String {
     if space.total == 0 {
         return "-1".into();
@@ -205,5 +225,8 @@ mod tests {
         assert_eq!(used(Space { total: 4, free: 1 }), "0.75");
         assert_eq!(used(Space::default()), "-1");
         assert_eq!(gib(3 << 29), "1.5 GiB");
+        for (bytes, expect) in [(0, "0 B"), (1023, "1023 B"), (2765, "2.7 KiB"), (u64::MAX, "16.0 EiB")] {
+            assert_eq!(readable(bytes), expect);
+        }
     }
 }

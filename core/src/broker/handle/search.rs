@@ -92,7 +92,7 @@ impl Broker {
             index_last_update_phyoffset: offset as i64,
         };
         let reply = if search.query.messages() > 0 {
-            let body = search.query.records().to_vec();
+            let body = search.query.records_oldest_first();
             search.to.response(response_code::SUCCESS, header.to_ext()).with_body(body)
         } else {
             Command {

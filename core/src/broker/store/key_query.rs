@@ -74,6 +74,8 @@ pub struct KeyQuery {
     below: u64,
     messages: u32,
     records: Vec<u8>,
+    /// Of each record found, in bytes.
+    sizes: Vec<usize>,
 }
 
 impl KeyQuery {
@@ -105,12 +107,24 @@ impl KeyQuery {
             below: u64::MAX,
             messages: 0,
             records: Vec::new(),
+            sizes: Vec::new(),
         }
     }
 
-    /// The records found, one after the other, newest first: the body of RocketMQ's answer to `QUERY_MESSAGE`.
+    /// The records found, one after the other, newest first.
     pub fn records(&self) -> &[u8] {
         &self.records
+    }
+
+    /// The records found, oldest first: the body of RocketMQ's answer to `QUERY_MESSAGE`.
+    pub fn records_oldest_first(&self) -> Vec<u8> {
+        let mut sorted = Vec::with_capacity(self.records.len());
+        let mut end = self.records.len();
+        for size in self.sizes.iter().rev() {
+            sorted.extend_from_slice(&self.records[end - size..end]);
+            end -= size;
+        }
+        sorted
     }
 
     /// How many records were found.
@@ -265,6 +279,7 @@ impl Store {
                     if record.physical_offset == physical as i64 && query.matches(&record) {
                         query.messages += 1;
                         query.records.extend_from_slice(&bytes[..record.size as usize]);
+                        query.sizes.push(record.size as usize);
                     }
                     break;
                 }

@@ -22,6 +22,9 @@ use crate::wire::{Command, Ext};
 const ZONE_MODE: &str = "__ZONE_MODE";
 
 /// Topics that brokers of a name talk through: never shown with an acting master.
+/// Where RocketMQ's users look up a missing route.
+const FAQ_URL: &str = "https://rocketmq.apache.org/docs/bestPractice/06FAQ";
+
 const SYNC_BROKER_MEMBER_GROUP_PREFIX: &str = "rmq_sys_SYNC_BROKER_MEMBER_";
 
 impl NameServer {
@@ -34,7 +37,11 @@ impl NameServer {
         let acting_master =
             self.config.support_acting_master && !header.topic.starts_with(SYNC_BROKER_MEMBER_GROUP_PREFIX);
         let Some(mut route) = self.tables.route(&header.topic, acting_master) else {
-            let remark = format!("No topic route info in name server for the topic: {}", header.topic);
+            // Java clients show a remark with this ending as it is, and put a longer one behind any other.
+            let remark = format!(
+                "No topic route info in name server for the topic: {}\nSee {FAQ_URL} for further details.",
+                header.topic
+            );
             return refuse(request, response_code::TOPIC_NOT_EXIST, remark);
         };
         if self.config.order_message_enable {
