@@ -20,10 +20,13 @@ fn a_registered_topic_has_a_route() {
     let answer = rig.ask(2, request(request_code::GET_ROUTEINFO_BY_TOPIC, &[("topic", "V")]));
     assert_eq!(
         (answer.code, answer.remark.as_deref()),
-        (17, Some(concat!(
-            "No topic route info in name server for the topic: V\n",
-            "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details."
-        )))
+        (
+            17,
+            Some(concat!(
+                "No topic route info in name server for the topic: V\n",
+                "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details."
+            ))
+        )
     );
 }
 
