@@ -57,6 +57,8 @@ final class Features {
         features.put("keys-and-tags", Sends::keysAndTags);
         features.put("long-polling", Delays::longPolling);
         features.put("namespace", Sends::namespace);
+        features.put("trace", Sends::trace);
+        features.put("sql-refused", Pulls::sqlRefused);
         features.put("vip-channel", Sends::vipChannel);
         features.put("bodies", Bodies::accepted);
         features.put("refused-sends", Bodies::refused);

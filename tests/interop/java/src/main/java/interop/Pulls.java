@@ -8,10 +8,12 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.PullCallback;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.exception.MQBrokerException;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.UtilAll;
@@ -51,6 +53,8 @@ final class Pulls {
         scene.findings.equal((long) COUNT, consumer.maxOffset(queue), "maximum offset");
         pulled(scene, consumer.pull(queue, "*", 3, 8), PullStatus.FOUND, 11, 8);
         pulled(scene, consumer.pull(queue, "*", 0, 1), PullStatus.FOUND, 1, 1);
+        // However many are asked for, a reply holds no more than this.
+        pulled(scene, consumer.pull(queue, "*", 0, 1_000), PullStatus.FOUND, 32, 32);
         pulled(scene, consumer.pull(queue, "tag1", 0, 2), PullStatus.FOUND, 6, 2);
         pulled(scene, consumer.pull(queue, "tag1 || tag2", 0, 4), PullStatus.FOUND, 7, 4);
         pulled(scene, consumer.pull(queue, "no-such-tag", 0, 4), PullStatus.NO_MATCHED_MSG, COUNT, 0);
@@ -110,6 +114,22 @@ final class Pulls {
             scene.findings.fail("a pull of " + what + " was not refused");
         } catch (MQBrokerException e) {
             scene.findings.equal(code, e.getResponseCode(), "code for a pull of " + what);
+        }
+    }
+
+    /** A broker whose property filter is off says so when such a consumer starts, and another of tags is not troubled. */
+    static void sqlRefused(Features.Scene scene) throws Exception {
+        fill(scene, 0);
+        DefaultMQPushConsumer consumer = Clients.pushConsumer(scene.namesrv, scene.topic + "-sql");
+        consumer.subscribe(scene.topic, MessageSelector.bySql("seq > 3"));
+        Clients.listen(consumer, message -> true);
+        try {
+            consumer.start();
+            scene.findings.fail("a consumer with an SQL expression started");
+        } catch (MQClientException e) {
+            scene.findings.check(e.getMessage().contains("The broker does not support consumer to filter message by SQL92"), "refused with " + e.getMessage());
+        } finally {
+            consumer.shutdown();
         }
     }
 

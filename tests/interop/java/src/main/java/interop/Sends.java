@@ -1,5 +1,6 @@
 package interop;
 
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -175,6 +176,44 @@ final class Sends {
             }
             scene.findings.equal(1L, stored, "messages in " + raw);
             reader.shutdown();
+        }
+    }
+
+    /** What a producer and a consumer tell of their doings is found in the trace topic by the message's id. */
+    static void trace(Features.Scene scene) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer(scene.topic + "-producer", true, null);
+        producer.setNamesrvAddr(scene.namesrv);
+        producer.start();
+        String id = Clients.sendFirst(producer, Messages.make(scene.topic, 1)).getMsgId();
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(scene.topic + "-group", true, null);
+        consumer.setNamesrvAddr(scene.namesrv);
+        consumer.subscribe(scene.topic, "*");
+        Clients.listen(consumer, message -> true);
+        consumer.start();
+        Set<String> kinds = ConcurrentHashMap.newKeySet();
+        Set<String> expected = Set.of("Pub", "SubBefore", "SubAfter");
+        Await.until(Await.LONG_MS / 2, () -> {
+            for (MessageExt trace : traces(producer, id)) {
+                for (String context : new String(trace.getBody(), StandardCharsets.UTF_8).split("\u0002")) {
+                    if (context.contains(id)) {
+                        kinds.add(context.substring(0, context.indexOf('\u0001')));
+                    }
+                }
+            }
+            return kinds.containsAll(expected);
+        });
+        scene.findings.check(kinds.equals(expected), "kinds of traces found: " + kinds);
+        consumer.shutdown();
+        producer.shutdown();
+    }
+
+    private static List<MessageExt> traces(DefaultMQProducer producer, String id) throws Exception {
+        try {
+            long now = System.currentTimeMillis();
+            return producer.queryMessage("RMQ_SYS_TRACE_TOPIC", id, 8, now - LATER_MS, now + LATER_MS).getMessageList();
+        } catch (MQClientException e) {
+            Await.pause(200); // not yet
+            return List.of();
         }
     }
 
