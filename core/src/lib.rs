@@ -12,5 +12,6 @@ pub mod liveness;
 pub mod namesrv;
 pub mod node;
 pub mod rng;
+pub mod settings;
 pub mod time;
 pub mod wire;

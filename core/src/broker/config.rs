@@ -2,8 +2,8 @@
 //!
 //! Defaults are RocketMQ 5.5.0's. What the store alone uses is in [`StoreConfig`].
 
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::ha::HaConfig;
 use super::replication::BrokerRole;
-use super::store::{FlushMode, StoreConfig};
+use super::store::StoreConfig;
 use crate::wire::body::perm;
 
 /// Configuration of a broker.
@@ -111,6 +111,9 @@ pub struct BrokerConfig {
 
     /// How long a clean stop waits for name servers to hear of it.
     pub unregister_timeout: Duration,
+
+    /// What GET_BROKER_CONFIG shows beside all this: what the host decides, and what has no effect.
+    pub shown: BTreeMap<String, String>,
 }
 
 impl BrokerConfig {
@@ -161,66 +164,7 @@ impl BrokerConfig {
             pull_messages_max: 32,
             pull_bytes_max: 256 * 1024,
             unregister_timeout: Duration::from_secs(3),
+            shown: BTreeMap::new(),
         }
-    }
-}
-
-impl BrokerConfig {
-    /// The settings as RocketMQ prints them: one `name=value` a line.
-    pub fn to_properties(&self) -> String {
-        let role = match self.role {
-            BrokerRole::AsyncMaster => "ASYNC_MASTER",
-            BrokerRole::SyncMaster => "SYNC_MASTER",
-            BrokerRole::Slave => "SLAVE",
-        };
-        let flush = match self.store.flush {
-            FlushMode::Async => "ASYNC_FLUSH",
-            FlushMode::Sync => "SYNC_FLUSH",
-        };
-        let levels = self.store.delay_levels.iter().map(|level| match level.as_secs() {
-            secs if secs > 0 && secs % 3600 == 0 => format!("{}h", secs / 3600),
-            secs if secs > 0 && secs % 60 == 0 => format!("{}m", secs / 60),
-            secs => format!("{secs}s"),
-        });
-        let all: [(&str, String); 37] = [
-            ("accessMessageInMemoryMaxRatio", self.memory_percent.to_string()),
-            ("autoCreateSubscriptionGroup", self.auto_create_group.to_string()),
-            ("autoCreateTopicEnable", self.auto_create_topic.to_string()),
-            ("brokerClusterName", self.cluster_name.clone()),
-            ("brokerIP1", self.store_host.ip().to_string()),
-            ("brokerId", self.broker_id.to_string()),
-            ("brokerName", self.broker_name.clone()),
-            ("brokerPermission", self.permission.to_string()),
-            ("brokerRole", role.into()),
-            ("brokerTopicEnable", self.broker_topic.to_string()),
-            ("clusterTopicEnable", self.cluster_topic.to_string()),
-            ("defaultTopicQueueNums", self.default_topic_queues.to_string()),
-            ("diskSpaceWarningLevelRatio", self.store.disk_warning_percent.to_string()),
-            ("enablePropertyFilter", self.property_filter.to_string()),
-            ("flushConsumerOffsetInterval", self.offset_flush_interval.as_millis().to_string()),
-            ("flushDiskType", flush.into()),
-            ("flushIntervalCommitLog", self.store.flush_interval.as_millis().to_string()),
-            ("listenPort", self.store_host.port().to_string()),
-            ("longPollingEnable", self.long_polling.to_string()),
-            ("mappedFileSizeCommitLog", self.store.segment_bytes.to_string()),
-            ("mappedFileSizeConsumeQueue", (self.store.queue_file_entries * 20).to_string()),
-            ("maxMessageSize", self.store.body_bytes_max.to_string()),
-            ("maxTransferBytesOnMessageInMemory", self.pull_bytes_max.to_string()),
-            ("maxTransferCountOnMessageInMemory", self.pull_messages_max.to_string()),
-            ("messageDelayLevel", levels.collect::<Vec<_>>().join(" ")),
-            ("messageIndexEnable", self.store.index.to_string()),
-            ("msgTraceTopicName", self.trace_topic_name.clone()),
-            ("namesrvAddr", self.namesrv_addrs.join(";")),
-            ("notifyConsumerIdsChangedEnable", self.notify_consumer_ids_changed.to_string()),
-            ("registerBrokerTimeoutMills", self.register_timeout.as_millis().to_string()),
-            ("registerNameServerPeriod", self.register_interval.as_millis().to_string()),
-            ("rejectTransactionMessage", self.reject_transactions.to_string()),
-            ("shortPollingTimeMills", self.short_polling.as_millis().to_string()),
-            ("slaveReadEnable", self.slave_read.to_string()),
-            ("slaveTimeout", self.slave_timeout.as_millis().to_string()),
-            ("syncFlushTimeout", self.flush_timeout.as_millis().to_string()),
-            ("traceTopicEnable", self.trace_topic.to_string()),
-        ];
-        all.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 }

@@ -29,6 +29,7 @@ mod put;
 mod register;
 mod replication;
 mod reply;
+mod settings;
 mod stats;
 pub mod store;
 mod topic;
@@ -36,6 +37,7 @@ mod upstream;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -63,6 +65,7 @@ use producer::Producers;
 use register::Register;
 pub use replication::BrokerRole;
 use replication::Replication;
+pub use settings::{SettingError, Taken};
 use stats::Stats;
 use store::{FlushMode, QueueIx, Store};
 use topic::Topics;
@@ -97,6 +100,12 @@ pub enum BrokerEvent {
     Registered {
         /// Its address, as configured.
         namesrv: Arc<str>,
+    },
+    /// A request has changed these settings, which the host writes to the file that they came from. The answer leaves
+    /// after this.
+    SettingsChanged {
+        /// Names and values.
+        settings: Vec<(String, String)>,
     },
     /// A clean stop is complete.
     Stopped,

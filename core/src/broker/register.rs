@@ -236,6 +236,15 @@ impl Register {
         }
     }
 
+    /// Every server is told of all topics at once.
+    pub(super) fn register_all(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            if let State::Up { next_full, .. } = &mut server.state {
+                *next_full = now;
+            }
+        }
+    }
+
     /// Whether every server that could be told has heard of it.
     pub(super) fn has_left(&self) -> bool {
         let waits = |server: &Server| matches!(&server.state, State::Up { under_way: Some(_), .. });

@@ -144,6 +144,13 @@ impl Topics {
         self.version
     }
 
+    /// Something that name servers are told of every topic has changed.
+    pub(super) fn advance_version(&mut self, wall: WallMs) {
+        self.file.touch();
+        self.version.counter += 1;
+        self.version.timestamp = wall.0;
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
         self.slots.iter_mut().flatten()
     }

@@ -66,11 +66,14 @@ macro_rules! settings {
             $($(#[$meta])* #[doc = concat!("\n\nProperty `", $name, "`.")] pub $field: $ty,)*
             /// What the host adds to the answer of GET_NAMESRV_CONFIG (`listenPort` and the like).
             pub shown: BTreeMap<String, String>,
+            /// The host keeps what UPDATE_NAMESRV_CONFIG changes, in the file that these settings came from; else
+            /// `namesrv.properties` does.
+            pub host_keeps_changes: bool,
         }
 
         impl Default for NameServerConfig {
             fn default() -> Self {
-                NameServerConfig { $($field: $default,)* shown: BTreeMap::new() }
+                NameServerConfig { $($field: $default,)* shown: BTreeMap::new(), host_keeps_changes: false }
             }
         }
 

@@ -23,6 +23,7 @@ mod tests;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use tracing::{info, warn};
 
@@ -50,10 +51,15 @@ pub enum Command {
 }
 
 /// What the host is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// Files are read: requests are served.
     Started,
+    /// A request has changed these settings, and the host keeps them. The answer leaves after this.
+    SettingsChanged {
+        /// Names and values.
+        settings: Vec<(String, String)>,
+    },
     /// Nothing is under way any more.
     Stopped,
 }
@@ -73,6 +79,8 @@ pub struct NameServer {
     config: NameServerConfig,
     /// What UPDATE_NAMESRV_CONFIG changed, this life or before: the content of `namesrv.properties`.
     changed_settings: BTreeMap<String, String>,
+    /// What the host is to be told of them as the turn ends.
+    told: Vec<(String, String)>,
     tables: Tables,
     kv: KvConfig,
     saves: Saves,
@@ -90,6 +98,7 @@ impl NameServer {
         NameServer {
             config,
             changed_settings: BTreeMap::new(),
+            told: Vec::new(),
             tables: Tables::default(),
             kv: KvConfig::default(),
             saves: Saves::default(),
@@ -127,7 +136,9 @@ impl NameServer {
             self.kv = KvConfig::decode(&content)
                 .map_err(|error| format!("{}: {error}; repair it or move it away", File::Kv.path()))?;
         }
-        if let Some(content) = read(disk, File::Properties)? {
+        if !self.config.host_keeps_changes
+            && let Some(content) = read(disk, File::Properties)?
+        {
             let path = File::Properties.path();
             let text = core::str::from_utf8(&content).map_err(|error| format!("{path}: {error}"))?;
             for (name, value) in config::parse_properties(text) {
@@ -249,6 +260,10 @@ impl<D: Disk> Machine<D> for NameServer {
                 };
                 self.saves.begin(file, content, env.out);
             }
+        }
+        if !self.told.is_empty() {
+            let settings = core::mem::take(&mut self.told);
+            env.out.push(Effect::Emit(Event::SettingsChanged { settings }));
         }
         self.arm(now);
         if self.phase == Phase::Stopping && self.saves.is_idle() {

@@ -1,4 +1,4 @@
-//! The broker itself: codes 26, 28, 43, 45, 315, 905.
+//! The broker itself: codes 25, 26, 28, 43, 45, 315, 905.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use super::super::reply::{Answer, Refusal};
 use super::super::stats::Counter;
-use super::super::{Broker, BrokerEvent};
-use crate::io::{Disk, Env, Now, Space};
+use super::super::{Broker, BrokerEvent, SettingError};
+use crate::io::{Disk, Effect, Env, Now, Space};
+use crate::settings::parse_properties;
 use crate::wire::body::{self, KVTable};
 use crate::wire::code::response_code;
 use crate::wire::message::Entry;
@@ -39,6 +40,37 @@ impl Broker {
         let ext = GetBrokerConfigResponse { version }.to_ext();
         let answer = Command::response(request, response_code::SUCCESS, ext);
         Ok(Answer::Now(answer.with_body(self.config.to_properties().into_bytes())))
+    }
+
+    /// Takes all of the body's settings or none. RocketMQ passes over a name that it does not know; here it is refused.
+    pub(super) fn on_update_broker_config<D: Disk>(
+        &mut self,
+        now: Now,
+        request: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<Answer, Refusal> {
+        let Ok(text) = core::str::from_utf8(&request.body) else {
+            return Err(Refusal::new(response_code::SYSTEM_ERROR, "string2Properties error"));
+        };
+        let changes = parse_properties(text);
+        let config = self.config.changed(&changes).map_err(|error| {
+            let code = match error {
+                SettingError::Forbidden => response_code::NO_PERMISSION,
+                SettingError::Unknown { .. } | SettingError::Invalid { .. } => response_code::SYSTEM_ERROR,
+            };
+            Refusal::new(code, error.to_string())
+        })?;
+        if config.permission != self.config.permission {
+            self.topics.advance_version(now.wall);
+            self.register.register_all(now.mono);
+        }
+        self.store.reconfigure(config.store.clone());
+        self.config = config;
+        let settings: Vec<_> = changes.into_iter().map(|change| (change.name, change.value)).collect();
+        if !settings.is_empty() {
+            env.out.push(Effect::Emit(BrokerEvent::SettingsChanged { settings }));
+        }
+        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
     }
 
     pub(super) fn on_view_stats(&mut self, request: &Command) -> Result<Answer, Refusal> {

@@ -167,6 +167,7 @@ impl Broker {
             code::CLONE_GROUP_OFFSET => self.on_clone_group_offset(request),
             code::GET_ALL_CONSUMER_OFFSET => self.on_get_all_consumer_offsets(request),
             code::GET_ALL_DELAY_OFFSET => self.on_get_all_delay_offsets(request),
+            code::UPDATE_BROKER_CONFIG => self.on_update_broker_config(now, request, env),
             code::GET_BROKER_CONFIG => self.on_get_broker_config(request),
             code::GET_BROKER_RUNTIME_INFO => self.on_get_runtime_info(now, request, env),
             code::VIEW_BROKER_STATS_DATA => self.on_view_stats(request),

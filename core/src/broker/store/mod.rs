@@ -193,6 +193,11 @@ impl Store {
         }
     }
 
+    /// Takes settings that a request has changed: only such as are looked at anew each time.
+    pub(in crate::broker) fn reconfigure(&mut self, config: StoreConfig) {
+        self.config = config;
+    }
+
     /// Opens the files and begins recovery, which goes on in slices.
     pub fn start<D: Disk, E>(&mut self, _now: Now, env: &mut Env<'_, D, E>) {
         assert!(matches!(self.phase, Phase::New), "a store starts once");

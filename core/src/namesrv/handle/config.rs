@@ -1,6 +1,7 @@
 //! 318 UPDATE, 319 GET: the name server's settings.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::{Answer, refuse};
 use crate::io::ConnId;
@@ -22,10 +23,12 @@ impl NameServer {
         }
         let mut config = self.config.clone();
         let mut changed = self.changed_settings.clone();
+        let mut taken = Vec::new();
         for (name, value) in properties {
             match config.set(name, value) {
                 Ok(()) => {
                     changed.insert(String::from(name), String::from(value));
+                    taken.push((String::from(name), String::from(value)));
                 }
                 Err(SettingError::Unknown) => tracing::warn!(name, "unknown setting is ignored"),
                 Err(SettingError::Invalid(why)) => return refuse(request, response_code::SYSTEM_ERROR, why),
@@ -36,6 +39,10 @@ impl NameServer {
             self.scan = None;
         }
         self.config = config;
+        if self.config.host_keeps_changes {
+            self.told.extend(taken);
+            return Ok(Some(Command::response(request, response_code::SUCCESS, Ext::None)));
+        }
         self.changed_settings = changed;
         self.saves.change(File::Properties, conn, request);
         Ok(None)
