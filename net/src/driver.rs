@@ -284,15 +284,18 @@ where
                 Turn::More => None,
                 Turn::Failed { reason, restart } => return End::Failed { reason, restart },
             };
-            self.shell.perform();
-            let mut flow = match unopened.take() {
-                Some(listeners) => self.begin(listeners),
-                None => Flow::Continue,
-            };
+            // What a turn tells its host is heard before its replies leave: a setting that is confirmed is in its file.
+            let mut flow = Flow::Continue;
             for event in self.node.network_mut().events.drain(..) {
                 if (self.notice.borrow_mut())(Notice::Event(event)) == Flow::Stop {
                     flow = Flow::Stop;
                 }
+            }
+            self.shell.perform();
+            if let Some(listeners) = unopened.take()
+                && self.begin(listeners) == Flow::Stop
+            {
+                flow = Flow::Stop;
             }
             if flow == Flow::Stop {
                 self.shell.linger(LINGER).await;

@@ -1,4 +1,4 @@
-//! What the machines are told about the system: time, a seed, and room for file descriptors.
+//! What the machines are told about the system: time and its zone, a seed, the host's name, and room for file descriptors.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Instant as SystemInstant, SystemTime};
@@ -62,6 +62,17 @@ pub fn raise_file_limit() -> Option<u64> {
 #[cfg(not(unix))]
 pub fn raise_file_limit() -> Option<u64> {
     None
+}
+
+/// Local time minus UTC, in ms, as it is now.
+pub fn local_offset_ms() -> i64 {
+    i64::from(chrono::Local::now().offset().local_minus_utc()) * 1000
+}
+
+/// The name of this host, RocketMQ's default for `brokerName`.
+pub fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { String::from("DEFAULT_BROKER") } else { name }
 }
 
 #[cfg(test)]

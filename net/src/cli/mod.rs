@@ -3,16 +3,19 @@
 //! A subcommand says which services run in this process ([`process`]); everything else is theirs. Standard output carries
 //! the lines that RocketMQ's scripts wait for, standard error the log.
 
+mod address;
+mod broker;
+mod log;
+mod namesrv;
 mod process;
 mod roles;
+mod settings;
 mod standalone;
 
-use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 #[derive(Parser)]
 #[command(
@@ -24,20 +27,28 @@ use tracing_subscriber::filter::LevelFilter;
 struct Arguments {
     #[command(subcommand)]
     role: Role,
+    /// Write the log to files in this directory, 64 MiB each, eleven at most [default: to standard error]
+    #[arg(long, global = true, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Role {
     /// Run a name server and a broker in one process
     Standalone(standalone::Options),
+    /// Run a name server, with the flags and files of RocketMQ's mqnamesrv
+    Namesrv(namesrv::Options),
+    /// Run a broker, master or slave, with the flags and files of RocketMQ's mqbroker
+    Broker(broker::Options),
 }
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    begin_log();
-    let outcome = match arguments.role {
+    let outcome = log::begin(arguments.log_dir.as_deref()).and_then(|()| match arguments.role {
         Role::Standalone(options) => standalone::run(&options),
-    };
+        Role::Namesrv(options) => namesrv::run(&options),
+        Role::Broker(options) => broker::run(&options),
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -48,12 +59,9 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn begin_log() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_thread_names(true)
-        .with_env_filter(filter)
-        .init();
+/// The home of this user, where RocketMQ's stores are.
+fn home() -> Result<PathBuf, String> {
+    std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .ok_or_else(|| String::from("HOME is not set: say with --data where the files are to be"))
 }

@@ -1,7 +1,8 @@
 //! The machines that a process may host, each with what makes it and what its events mean.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gantry_core::broker::{Broker, BrokerCommand, BrokerConfig, BrokerEvent};
@@ -12,13 +13,16 @@ use gantry_net::config::Limits;
 use gantry_net::driver::{Listen, Service, Waker};
 
 use super::process::{Meaning, Role};
+use super::settings;
 
-/// A name server on `address`, its files in `directory`.
+/// A name server on `address`, its files in `directory`. `file` is where its settings came from, and where changes of them go.
 pub(crate) fn namesrv(
     address: SocketAddr,
     setting: &'static str,
     directory: PathBuf,
+    limits: Limits,
     mut config: NameServerConfig,
+    file: Option<PathBuf>,
 ) -> Role<NameServer> {
     config.shown.insert(String::from("listenPort"), address.port().to_string());
     config.shown.insert(String::from("bindAddress"), address.ip().to_string());
@@ -26,42 +30,66 @@ pub(crate) fn namesrv(
         service: Service {
             name: String::from("namesrv"),
             listeners: vec![Listen { address, protocol: Protocol::Remoting, setting }],
-            limits: Limits::default(),
+            limits,
         },
         make: Box::new(move |waker| {
             let disk = open(&directory, MappedOptions::default(), waker)?;
             Ok((NameServer::new(config.clone()), disk))
         }),
-        read: Box::new(|event| match event {
+        read: Box::new(move |event| match event {
             NamesrvEvent::Started => Meaning::Ready,
+            NamesrvEvent::SettingsChanged { settings } => {
+                keep(file.as_deref(), &settings);
+                Meaning::Other
+            }
             NamesrvEvent::Stopped => Meaning::Stopped,
         }),
         stop: || NamesrvCommand::Stop,
     }
 }
 
-/// A broker on `address`, with replication on the port above, its store in `directory`.
+/// Where a broker listens.
+pub(crate) struct BrokerPorts {
+    /// For clients. Two ports below is RocketMQ's second port for the same, of clients with `vipChannelEnabled`.
+    pub(crate) address: SocketAddr,
+    /// For slaves.
+    pub(crate) ha_port: u16,
+    /// The setting that moves them.
+    pub(crate) setting: &'static str,
+}
+
+impl BrokerPorts {
+    fn listeners(&self) -> Vec<Listen> {
+        let BrokerPorts { address, ha_port, setting } = *self;
+        let at = |port| SocketAddr::new(address.ip(), port);
+        let clients = |address| Listen { address, protocol: Protocol::Remoting, setting };
+        vec![
+            clients(address),
+            clients(at(address.port().saturating_sub(2))),
+            Listen { address: at(ha_port), protocol: Protocol::HaMaster, setting },
+        ]
+    }
+}
+
+/// A broker with its store in `directory`. `file` is where its settings came from, and where changes of them go.
 pub(crate) fn broker(
-    address: SocketAddr,
-    setting: &'static str,
+    ports: BrokerPorts,
     directory: PathBuf,
     options: MappedOptions,
+    limits: Limits,
     config: BrokerConfig,
+    file: Option<PathBuf>,
 ) -> Role<Broker> {
-    let ha_address = SocketAddr::new(address.ip(), address.port().saturating_add(1));
     let mut progress = Progress { begin: Instant::now(), told: None };
+    // What was changed online counts in the next life too.
+    let config = Arc::new(Mutex::new(config));
+    let changed = Arc::clone(&config);
     Role {
-        service: Service {
-            name: String::from("broker"),
-            listeners: vec![
-                Listen { address, protocol: Protocol::Remoting, setting },
-                Listen { address: ha_address, protocol: Protocol::HaMaster, setting },
-            ],
-            limits: Limits::default(),
-        },
+        service: Service { name: String::from("broker"), listeners: ports.listeners(), limits },
         make: Box::new(move |waker| {
             let disk = open(&directory, options.clone(), waker)?;
-            Ok((Broker::new(config.clone()), disk))
+            let config = config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Ok((Broker::new(config), disk))
         }),
         read: Box::new(move |event| match event {
             BrokerEvent::Progress { done, total } => {
@@ -73,9 +101,45 @@ pub(crate) fn broker(
                 tracing::info!(%namesrv, "registered");
                 Meaning::Other
             }
+            BrokerEvent::SettingsChanged { settings } => {
+                let mut config = changed.lock().unwrap_or_else(PoisonError::into_inner);
+                for (name, value) in &settings {
+                    // The broker has taken them, so they are good.
+                    let _ = config.set(name, value);
+                }
+                keep(file.as_deref(), &settings);
+                Meaning::Other
+            }
             BrokerEvent::Stopped => Meaning::Stopped,
         }),
         stop: || BrokerCommand::Stop,
+    }
+}
+
+/// Keeps changed settings in the file that they came from. A failure does not undo the change: as with RocketMQ, it is for
+/// the log.
+fn keep(file: Option<&Path>, settings: &[(String, String)]) {
+    match file {
+        None => tracing::warn!(
+            "settings changed online last until this process ends: it was started without a file"
+        ),
+        Some(path) => match settings::save(path, settings) {
+            Ok(()) => tracing::info!(file = %path.display(), "changed settings saved"),
+            Err(error) => tracing::error!(file = %path.display(), %error, "changed settings not saved"),
+        },
+    }
+}
+
+/// Says at start where is listened to, and why.
+pub(crate) fn tell_where(address: SocketAddr, file: Option<&Path>) {
+    match file {
+        Some(file) => {
+            tracing::info!(file = %file.display(), %address, "settings read; listening as RocketMQ does")
+        }
+        None if address.ip().is_loopback() => {
+            tracing::info!(%address, "listening to this machine only; --listen 0.0.0.0 or a file of settings (-c) opens it");
+        }
+        None => tracing::info!(%address, "listening"),
     }
 }
 
@@ -99,19 +163,4 @@ impl Progress {
 fn open(directory: &Path, options: MappedOptions, waker: Waker) -> Result<MappedDisk, String> {
     MappedDisk::open(directory, options, waker)
         .map_err(|error| format!("{error}\n(stop what uses it, or choose another directory with --data)"))
-}
-
-/// The address that others are told when a server listens on `listen`: that, or the one that this machine has towards
-/// the outside when it listens on every address.
-pub(crate) fn advertised(listen: IpAddr) -> IpAddr {
-    if !listen.is_unspecified() {
-        return listen;
-    }
-    // Connecting a datagram socket sends nothing: it asks the routing table. The address is one reserved for examples.
-    let towards_outside = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    towards_outside().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }

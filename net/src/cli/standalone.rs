@@ -9,9 +9,11 @@ use gantry_core::broker::BrokerConfig;
 use gantry_core::broker::store::FlushMode;
 use gantry_core::namesrv::NameServerConfig;
 use gantry_disk::MappedOptions;
-use gantry_net::system::raise_file_limit;
+use gantry_net::config::Limits;
+use gantry_net::system::{local_offset_ms, raise_file_limit};
 
-use super::{process, roles};
+use super::address::advertised;
+use super::{home, process, roles};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -24,8 +26,8 @@ pub(crate) struct Options {
     /// Port of the name server
     #[arg(long, value_name = "PORT", default_value_t = 9876, value_parser = clap::value_parser!(u16).range(1..))]
     namesrv_port: u16,
-    /// Port of the broker; replication has the next one
-    #[arg(long, value_name = "PORT", default_value_t = 10911, value_parser = clap::value_parser!(u16).range(1..65535))]
+    /// Port of the broker; 2 below it is a second one for the same, 1 above it replication
+    #[arg(long, value_name = "PORT", default_value_t = 10911, value_parser = clap::value_parser!(u16).range(3..65535))]
     broker_port: u16,
     /// When a send is acknowledged: written, which survives the death of the process, or synced, which survives power loss
     #[arg(long, value_name = "MODE", default_value = "async")]
@@ -52,18 +54,29 @@ enum LogWrite {
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let data = match &options.data {
         Some(data) => data.clone(),
-        None => default_data()?,
+        None => home()?.join(".local/share/gantry"),
     };
     raise_file_limit();
     let namesrv_address = SocketAddr::new(options.listen, options.namesrv_port);
     let broker_address = SocketAddr::new(options.listen, options.broker_port);
-    let advertised = roles::advertised(options.listen);
+    let advertised = advertised(options.listen);
     let known_namesrv = SocketAddr::new(advertised, options.namesrv_port).to_string();
-    let namesrv =
-        roles::namesrv(namesrv_address, "--namesrv-port", data.join("namesrv"), NameServerConfig::default());
+    let namesrv = roles::namesrv(
+        namesrv_address,
+        "--namesrv-port",
+        data.join("namesrv"),
+        Limits::default(),
+        NameServerConfig::default(),
+        None,
+    );
     let config = broker_config(options, advertised, &known_namesrv);
     let told = format!("{}, {}", config.broker_name, config.store_host);
-    let broker = roles::broker(broker_address, "--broker-port", data, options.disk(), config);
+    let ports = roles::BrokerPorts {
+        address: broker_address,
+        ha_port: options.broker_port + 1,
+        setting: "--broker-port",
+    };
+    let broker = roles::broker(ports, data, options.disk(), Limits::default(), config, None);
     process::host(async |mut process| {
         if !process.start(namesrv).await? {
             return Ok(());
@@ -82,6 +95,7 @@ fn broker_config(options: &Options, advertised: IpAddr, namesrv: &str) -> Broker
     let mut config = BrokerConfig::new("broker-a", host(options.broker_port));
     config.ha_addr = host(options.broker_port + 1).to_string();
     config.namesrv_addrs = vec![Arc::from(namesrv)];
+    config.store.time_zone_offset_ms = local_offset_ms();
     config.store.flush = match options.flush {
         Flush::Async => FlushMode::Async,
         Flush::Sync => FlushMode::Sync,
@@ -96,12 +110,5 @@ impl Options {
             LogWrite::Pwrite => gantry_disk::LogWrite::Pwrite,
         };
         MappedOptions { log_write, ..MappedOptions::default() }
-    }
-}
-
-fn default_data() -> Result<PathBuf, String> {
-    match std::env::var_os("HOME") {
-        Some(home) => Ok(PathBuf::from(home).join(".local/share/gantry")),
-        None => Err(String::from("HOME is not set: say with --data where the store is to be")),
     }
 }
