@@ -1,0 +1,108 @@
+//! The `gantry` program as its users start it.
+
+#![allow(dead_code)] // each test program uses what it needs
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use gantry_core::io::Protocol;
+use gantry_core::wire::{Command as Packet, Link};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A free port.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A free port for a broker: its second one and that of replication are free too.
+pub(crate) fn free_broker_port() -> u16 {
+    loop {
+        let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = broker.local_addr().unwrap().port();
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if port < u16::MAX && is_free(port + 1) && is_free(port - 2) {
+            return port;
+        }
+    }
+}
+
+/// The program with these arguments, nothing of the environment changing what it does.
+pub(crate) fn gantry<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for name in ["NAMESRV_ADDR", "ROCKETMQ_HOME", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub(crate) struct Gantry {
+    pub(crate) child: Child,
+    /// What it printed at start.
+    pub(crate) lines: Vec<String>,
+}
+
+/// Starts it and waits for so many lines.
+pub(crate) fn start(mut command: Command, lines: usize) -> Gantry {
+    let mut child = command.spawn().unwrap();
+    let lines =
+        BufReader::new(child.stdout.as_mut().unwrap()).lines().take(lines).map(Result::unwrap).collect();
+    Gantry { child, lines }
+}
+
+impl Gantry {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
+    }
+
+    /// How it ended and what it logged.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap(), log)
+    }
+
+    /// Asks it to end, which it must do well; what it logged.
+    pub(crate) fn stop(self) -> String {
+        self.signal(Signal::TERM);
+        let (status, log) = self.wait();
+        assert!(status.success(), "{log}");
+        log
+    }
+}
+
+/// A test that fails leaves nothing running.
+impl Drop for Gantry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a start that is refused ends, and what it says.
+pub(crate) fn refused(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+pub(crate) fn ask(port: u16, request: Packet) -> Packet {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut bytes = Vec::new();
+    Link::encode(&request.into(), &mut bytes);
+    stream.write_all(&bytes).unwrap();
+    let mut link = Link::new(Protocol::Remoting);
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(gantry_core::wire::Packet::Command(reply)) = link.decode().unwrap() {
+            return reply;
+        }
+        let bytes = stream.read(&mut chunk).unwrap();
+        assert!(bytes > 0, "the connection ended");
+        link.incoming().extend_from_slice(&chunk[..bytes]);
+    }
+}
