@@ -69,6 +69,19 @@ pub fn local_offset_ms() -> i64 {
     i64::from(chrono::Local::now().offset().local_minus_utc()) * 1000
 }
 
+/// RAM of this machine, in bytes.
+#[cfg(target_os = "linux")]
+pub fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// Where nobody tells.
+#[cfg(not(target_os = "linux"))]
+pub fn memory_bytes() -> u64 {
+    u64::MAX
+}
+
 /// The name of this host, RocketMQ's default for `brokerName`.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();

@@ -8,7 +8,7 @@ use gantry_core::broker::store::FlushMode;
 use gantry_core::broker::{BrokerConfig, BrokerRole, SettingError, Taken};
 use gantry_disk::MappedOptions;
 use gantry_net::config::Limits;
-use gantry_net::system::{host_name, local_offset_ms, raise_file_limit};
+use gantry_net::system::{host_name, local_offset_ms, memory_bytes, raise_file_limit};
 
 use super::address::advertised;
 use super::namesrv::take_socket;
@@ -251,6 +251,7 @@ impl Plan {
         let told_to_slaves = self.told_to_slaves.clone().unwrap_or_else(|| told.to_string());
         config.ha_addr = format!("{told_to_slaves}:{ha_port}");
         config.store.time_zone_offset_ms = local_offset_ms();
+        config.memory_bytes = memory_bytes();
         match config.role {
             // As RocketMQ, whatever the file says.
             BrokerRole::AsyncMaster | BrokerRole::SyncMaster => config.broker_id = 0,

@@ -10,7 +10,7 @@ use gantry_core::broker::store::FlushMode;
 use gantry_core::namesrv::NameServerConfig;
 use gantry_disk::MappedOptions;
 use gantry_net::config::Limits;
-use gantry_net::system::{local_offset_ms, raise_file_limit};
+use gantry_net::system::{local_offset_ms, memory_bytes, raise_file_limit};
 
 use super::address::advertised;
 use super::{home, process, roles};
@@ -96,6 +96,7 @@ fn broker_config(options: &Options, advertised: IpAddr, namesrv: &str) -> Broker
     config.ha_addr = host(options.broker_port + 1).to_string();
     config.namesrv_addrs = vec![Arc::from(namesrv)];
     config.store.time_zone_offset_ms = local_offset_ms();
+    config.memory_bytes = memory_bytes();
     config.store.flush = match options.flush {
         Flush::Async => FlushMode::Async,
         Flush::Sync => FlushMode::Sync,
