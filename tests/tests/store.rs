@@ -3,6 +3,7 @@
 //! The model is a list of messages per queue with how safe each was known to be. After a reopening the store must hold, in each
 //! queue, a prefix of what was appended that covers everything the flush mode promised; what it holds must read back byte for
 //! byte; and nothing that was visible may have changed. Each held message is found by its keys, each lost one is not.
+//! Where retention is on, whole segments go from the beginning of the log, and each queue begins at its first message behind them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -74,6 +75,7 @@ struct World {
 #[derive(Clone, Debug)]
 struct Message {
     body: Vec<u8>,
+    start: u64,
     end: u64,
     promised: bool,
 }
@@ -82,7 +84,7 @@ fn serial_of(message: &Message) -> u64 {
     u64::from_be_bytes(*message.body.first_chunk().expect("a serial number"))
 }
 
-fn config(flush: FlushMode) -> StoreConfig {
+fn config(flush: FlushMode, retains: bool) -> StoreConfig {
     StoreConfig {
         segment_bytes: 4096,
         queue_file_entries: 10,
@@ -95,15 +97,18 @@ fn config(flush: FlushMode) -> StoreConfig {
         index_slots: 32,
         index_entries: 60,
         index_batch_entries: 8,
+        file_reserved: Duration::from_secs(if retains { 3 } else { 3_600_000 }),
+        delete_hours: (0..24).collect(),
+        clean_interval: Duration::from_secs(1),
         ..StoreConfig::default()
     }
 }
 
 impl World {
-    fn new(flush: FlushMode, seed: u64, cold: u32) -> World {
+    fn new(flush: FlushMode, retains: bool, seed: u64, cold: u32) -> World {
         let mut disk = MemoryDisk::new(Rng::from_seed(seed));
         disk.set_cold_ratio(cold);
-        let config = config(flush);
+        let config = config(flush, retains);
         let now = Now { mono: Instant::ZERO, wall: WallMs(1_700_000_000_000) };
         let mut world = World {
             store: Store::new(config.clone()),
@@ -122,6 +127,7 @@ impl World {
 
     fn turn(&mut self, body: impl FnOnce(&mut Store, &mut MemoryDisk, Now)) {
         let mut done = Vec::new();
+        self.disk.set_wall(self.now.wall);
         self.disk.reap(&mut done);
         let mut taken = Vec::new();
         let mut env = Env { disk: &mut self.disk, out: &mut self.out, rng: &mut self.rng };
@@ -234,7 +240,7 @@ impl World {
         for (queue_id, body, at) in appended {
             let queue = self.sent.entry(queue_id).or_default();
             assert_eq!(at.queue_offset, queue.len() as i64, "queue offsets follow on");
-            queue.push(Message { body, end: at.end, promised: false });
+            queue.push(Message { body, start: at.physical_offset, end: at.end, promised: false });
         }
         if !self.disk.is_dead() {
             self.promise();
@@ -268,6 +274,11 @@ impl World {
                     from = next;
                 }
                 ReadOutcome::Empty => return bodies,
+                // Retention went on while the read waited.
+                ReadOutcome::TooSmall if self.config.file_reserved < Duration::from_secs(3600) => {
+                    from = self.store.min_offset(queue);
+                    bodies.clear();
+                }
                 ReadOutcome::Cold(extent) => {
                     assert!(out.is_empty());
                     fetch += 1;
@@ -285,10 +296,21 @@ impl World {
 
     /// Compares the store with the model, and lets the model forget what was lost with reason.
     fn check(&mut self, power: bool) {
+        // What is removed at once is removed before anything is compared; its crashes are those of the other operations.
+        for _ in 0..1000 {
+            if !self.store.is_removing() {
+                break;
+            }
+            self.turn(|_, _, _| {});
+            self.disk.complete_all();
+        }
         for queue_id in 0..QUEUES {
             let queue = self.store.queue("T", queue_id);
-            let held = self.read(queue);
+            let min = self.store.min_offset(queue) as usize;
             let mut known = self.sent.remove(&queue_id).unwrap_or_default();
+            let removed = known.iter().filter(|message| message.start < self.store.log_min()).count();
+            assert_eq!(min, removed, "queue {queue_id} begins with the log, at {}", self.store.log_min());
+            let held = self.read(queue);
             let must = match (power, self.config.flush) {
                 (true, FlushMode::Async) => 0,
                 (true, FlushMode::Sync) | (false, _) => {
@@ -296,20 +318,13 @@ impl World {
                 }
             };
             assert!(
-                held.len() >= must,
+                min + held.len() >= must,
                 "queue {queue_id}: {} of {must} promised messages are there",
-                held.len()
+                min + held.len()
             );
-            assert!(held.len() <= known.len(), "queue {queue_id}: more messages than were sent");
-            for (at, body) in held.iter().enumerate() {
-                assert!(
-                    *body == known[at].body,
-                    "queue {queue_id} offset {at}: {:?} is not {:?}",
-                    &body[..8],
-                    &known[at].body[..8]
-                );
-            }
-            known.truncate(held.len());
+            assert!(min + held.len() <= known.len(), "queue {queue_id}: more messages than were sent");
+            same(queue_id, min, &held, &known);
+            known.truncate(min + held.len());
             self.sent.insert(queue_id, known);
         }
         self.promise();
@@ -318,7 +333,9 @@ impl World {
 
     /// Every held message is found by its keys, once; nothing else is.
     fn check_keys(&mut self) {
-        let mut held: Vec<u64> = self.sent.values().flatten().map(serial_of).collect();
+        let log_min = self.store.log_min();
+        let there = self.sent.values().flatten().filter(|message| message.start >= log_min);
+        let mut held: Vec<u64> = there.map(serial_of).collect();
         held.sort_unstable();
         for group in 0..GROUPS {
             let expected: Vec<u64> = held.iter().copied().filter(|at| at % GROUPS == group).collect();
@@ -412,14 +429,8 @@ impl World {
                 for queue_id in 0..QUEUES {
                     let queue = self.store.queue("T", queue_id);
                     let (held, known) = (self.read(queue), self.sent.entry(queue_id).or_default().clone());
-                    for (at, body) in held.iter().enumerate() {
-                        assert!(
-                            *body == known[at].body,
-                            "queue {queue_id} offset {at}: {:?} is not {:?}",
-                            &body[..8],
-                            &known[at].body[..8]
-                        );
-                    }
+                    let from = self.store.max_offset(queue) as usize - held.len();
+                    same(queue_id, from, &held, &known);
                 }
             }
         }
@@ -430,18 +441,28 @@ impl World {
     }
 }
 
+/// The bodies of a queue from offset `from` on are what was sent.
+fn same(queue_id: i32, from: usize, held: &[Vec<u8>], known: &[Message]) {
+    for (at, body) in held.iter().enumerate() {
+        let sent = &known[from + at].body;
+        let (head, sent_head) = (&body[..8], &sent[..8]);
+        assert!(body == sent, "queue {queue_id} offset {}: {head:?} is not {sent_head:?}", from + at);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_keeps_its_promises(
         sync in any::<bool>(),
+        retains in any::<bool>(),
         seed in any::<u64>(),
         cold in prop_oneof![3 => Just(0u32), 1 => Just(300)],
         ops in prop::collection::vec(op(), 1..60),
     ) {
         let flush = if sync { FlushMode::Sync } else { FlushMode::Async };
-        let mut world = World::new(flush, seed, cold);
+        let mut world = World::new(flush, retains, seed, cold);
         for op in &ops {
             world.apply(op);
         }

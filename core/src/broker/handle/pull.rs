@@ -322,7 +322,8 @@ impl Broker {
     ) -> bool {
         let Some(pull) = self.holds.fetched(id) else { return false };
         match result {
-            Ok(()) => self.serve_pull(now, pull, env),
+            // A file that went meanwhile: what it held lies below the minimum now, or its queue is gone.
+            Ok(()) | Err(DiskError::NotFound) => self.serve_pull(now, pull, env),
             Err(error) => self.answer_failed_read(&pull, error, env),
         }
         true

@@ -128,7 +128,8 @@ impl Broker {
     ) -> bool {
         let Some(search) = self.searches.fetching.remove(&id) else { return false };
         match result {
-            Ok(()) => self.search(search, env),
+            // A file that went meanwhile: what it held lies below the minimum now, or its queue is gone.
+            Ok(()) | Err(DiskError::NotFound) => self.search(search, env),
             Err(error) => self.fail_search(&search, error, env),
         }
         true

@@ -123,6 +123,22 @@ impl CommitLog {
         self.segments.front().map_or(0, |segment| segment.start)
     }
 
+    /// The path of the `at`-th segment that is there.
+    pub(crate) fn path_of(&self, at: usize) -> String {
+        format!("{COMMIT_LOG_DIR}/{}", file_name(self.min() + at as u64 * self.segment_bytes))
+    }
+
+    /// Removes the oldest segment. The caller syncs the directory before it removes the next one.
+    pub(crate) fn remove_oldest<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskError> {
+        assert!(
+            self.segments.len() > 1 && self.min() + self.segment_bytes <= self.synced(),
+            "what is removed was complete, and is not the last"
+        );
+        disk.delete(&self.path_of(0))?;
+        self.segments.pop_front();
+        Ok(())
+    }
+
     /// One past the last byte that any segment has room for.
     pub(crate) fn capacity_end(&self) -> u64 {
         self.segments.back().map_or(0, |segment| segment.start + self.segment_bytes)

@@ -4,7 +4,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::broker::names::SCHEDULE_TOPIC;
+use crate::time::WallMs;
 use crate::wire::message::{java_hash_bytes, property};
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// Whether an acknowledgement waits for the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,6 +48,18 @@ pub struct StoreConfig {
     pub index_batch_entries: usize,
     /// Local time minus UTC, ms: the names of index files are local times.
     pub time_zone_offset_ms: i64,
+    /// `fileReservedTime` (hours): how long a segment is kept after it was last written.
+    pub file_reserved: Duration,
+    /// `deleteWhen`: the hours of the day, local time, in which what is past its time is removed.
+    pub delete_hours: Vec<u8>,
+    /// `diskMaxUsedSpaceRatio`: above so many per cent of the disk used, what is past its time is removed at any hour.
+    pub disk_max_used_percent: u64,
+    /// `diskSpaceCleanForciblyRatio`: above so many per cent of the disk used, the oldest is removed whatever its age.
+    pub disk_clean_percent: u64,
+    /// `cleanFileForciblyEnable`: whether that is done.
+    pub cleans_forcibly: bool,
+    /// `deleteFileBatchMax`: segments removed in one round at most.
+    pub delete_batch_max: usize,
     /// `diskSpaceWarningLevelRatio`: above so many per cent of the disk used, nothing is appended.
     pub disk_warning_percent: u64,
     /// `cleanResourceInterval`: how often the disk's room is looked at.
@@ -65,11 +80,23 @@ impl StoreConfig {
         property(properties, b"TAGS").map_or(0, |tags| i64::from(java_hash_bytes(tags)))
     }
 
+    /// Whether it is one of the hours in which what is past its time is removed.
+    pub(super) fn is_delete_hour(&self, now: WallMs) -> bool {
+        let hour = (now.0 + self.time_zone_offset_ms).div_euclid(HOUR_MS).rem_euclid(24);
+        self.delete_hours.iter().any(|known| i64::from(*known) == hour)
+    }
+
     /// The delay of a level, which counts from 1, in ms; levels beyond the last one are the last one.
     pub fn delay_of(&self, level: usize) -> i64 {
         let at = level.clamp(1, self.delay_levels.len().max(1)) - 1;
         self.delay_levels.get(at).map_or(1000, |delay| delay.as_millis() as i64)
     }
+}
+
+/// Reads `deleteWhen`: hours with `;` between them, as in `04` or `4;16`. None when one is no hour of a day.
+pub fn parse_hours(text: &str) -> Option<Vec<u8>> {
+    let hours = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    hours.map(|part| part.parse().ok().filter(|hour| *hour < 24)).collect()
 }
 
 /// A delay level above 0.
@@ -97,6 +124,12 @@ impl Default for StoreConfig {
             index_entries: 20_000_000,
             index_batch_entries: 1 << 18,
             time_zone_offset_ms: 0,
+            file_reserved: Duration::from_secs(72 * 3600),
+            delete_hours: Vec::from([4]),
+            disk_max_used_percent: 75,
+            disk_clean_percent: 85,
+            cleans_forcibly: true,
+            delete_batch_max: 10,
             disk_warning_percent: 90,
             clean_interval: Duration::from_secs(10),
             delay_levels: DELAY_LEVEL_SECS.into_iter().map(Duration::from_secs).collect(),

@@ -18,6 +18,8 @@ pub(crate) const ENTRY_BYTES: u64 = 20;
 pub(crate) const CONSUME_QUEUE_DIR: &str = "consumequeue";
 /// The size that marks an entry as a filler (RocketMQ's pre-blank).
 const FILLER_SIZE: u32 = 0x7FFF_FFFF;
+/// Entries read at once to pass over fillers.
+const SKIP_ENTRIES: u64 = 200;
 
 /// Where a message lies, and what its tags hash to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +81,13 @@ pub(crate) struct ConsumeQueue {
     tail: Vec<CqEntry>,
     /// Queue offset of the next message to be appended to the log.
     pub(crate) next: u64,
+}
+
+/// How far the search for a queue's minimum got: it lies in `low..=high`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MinSearch {
+    low: u64,
+    high: u64,
 }
 
 /// Entries of a queue read in one go.
@@ -273,6 +282,79 @@ impl ConsumeQueue {
             offset: (from - first) * ENTRY_BYTES,
             len: ((upto - from) * ENTRY_BYTES) as u32,
         }))
+    }
+
+    /// Moves the minimum to the first entry that lies at `cut` or behind it in the log. What must be fetched first is given; then
+    /// the search goes on where it was.
+    pub(crate) fn raise_min<D: Disk>(
+        &mut self,
+        cut: u64,
+        search: &mut Option<MinSearch>,
+        disk: &mut D,
+    ) -> Result<Option<Extent>, DiskError> {
+        let mut known = match *search {
+            Some(known) => known,
+            None => {
+                let all = MinSearch { low: self.min, high: self.max() };
+                if all.low >= all.high {
+                    return Ok(None);
+                }
+                match self.first_in(all.low, all.low + 1, disk)? {
+                    Err(cold) => return Ok(Some(cold)),
+                    Ok(Some((_, entry))) if entry.physical >= cut => return Ok(None),
+                    Ok(_) => all,
+                }
+            }
+        };
+        while known.low < known.high {
+            let middle = known.low + (known.high - known.low) / 2;
+            match self.first_in(middle, known.high, disk)? {
+                Err(cold) => {
+                    *search = Some(known);
+                    return Ok(Some(cold));
+                }
+                Ok(Some((at, entry))) if entry.physical < cut => known.low = at + 1,
+                // Fillers up to the end say nothing; what they stand for came before.
+                Ok(_) => known.high = middle,
+            }
+        }
+        self.min = known.low;
+        Ok(None)
+    }
+
+    /// The first entry in `from..upto` that is not a filler.
+    fn first_in<D: Disk>(
+        &mut self,
+        from: u64,
+        upto: u64,
+        disk: &mut D,
+    ) -> Result<Result<Option<(u64, CqEntry)>, Extent>, DiskError> {
+        let (mut at, mut count) = (from, 1);
+        let mut entries = Vec::new();
+        while at < upto {
+            entries.clear();
+            if let Slice::Cold(extent) = self.read(at, count.min(upto - at), disk, &mut entries)? {
+                return Ok(Err(extent));
+            }
+            if let Some(skipped) = entries.iter().position(|entry| !entry.is_filler()) {
+                return Ok(Ok(Some((at + skipped as u64, entries[skipped]))));
+            }
+            at += (entries.len() as u64).max(1);
+            count = SKIP_ENTRIES;
+        }
+        Ok(Ok(None))
+    }
+
+    /// Removes the oldest file if all of it lies below the minimum, and the beginning of the next one too: an entry below the
+    /// minimum is durable, so that after power loss the queue still knows how far its offsets went. True when it did.
+    pub(crate) fn remove_oldest_file<D: Disk>(&mut self, disk: &mut D) -> Result<bool, DiskError> {
+        let (Some(oldest), Some(next)) = (self.files.front(), self.files.get(1)) else { return Ok(false) };
+        if self.min <= next.first || oldest.dirty {
+            return Ok(false);
+        }
+        disk.delete(&self.path(oldest.first))?;
+        self.files.pop_front();
+        Ok(true)
     }
 
     /// Moves the tail to the files.

@@ -306,6 +306,23 @@ impl Index {
         self.wanted = self.wanted.max(physical);
     }
 
+    /// Removes the oldest file if all its records lie below `log_min`; true when it did. The newest one stays.
+    pub(crate) fn remove_oldest_file<D: Disk>(
+        &mut self,
+        log_min: u64,
+        disk: &mut D,
+    ) -> Result<bool, DiskError> {
+        let Some(oldest) = self.files.first().filter(|_| self.is_on && self.files.len() > 1) else {
+            return Ok(false);
+        };
+        if oldest.header.end_physical >= log_min {
+            return Ok(false);
+        }
+        disk.delete(&path(oldest.name))?;
+        self.files.remove(0);
+        Ok(true)
+    }
+
     /// Whether everything below `physical` in the log is durable in the files.
     pub(crate) fn covers(&self, physical: u64) -> bool {
         let is_above = |entries: &[KeyEntry]| entries.first().is_none_or(|first| first.physical >= physical);

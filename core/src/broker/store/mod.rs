@@ -19,6 +19,7 @@ mod index;
 mod key_query;
 mod read;
 mod recover;
+mod retain;
 mod space;
 mod time;
 
@@ -34,12 +35,13 @@ use crate::time::Instant;
 use crate::wire::message::{BLANK_BYTES, Draft, Entry, Place, Record, RecordError, peek, sys_flag};
 use checkpoint::{Checkpoint, CheckpointJob};
 use commit_log::CommitLog;
-pub use config::{FlushMode, StoreConfig};
+pub use config::{FlushMode, StoreConfig, parse_hours};
 use consume_queue::{ConsumeQueue, CqEntry};
 use index::Index;
 pub use key_query::{KeyKind, KeyQuery, QueryStep};
 pub use read::{QueueEntry, ReadLimits, ReadOutcome};
 use recover::Recovery;
+use retain::Retention;
 use space::Space;
 pub use time::Boundary;
 use time::TimeSearch;
@@ -160,6 +162,7 @@ pub struct Store {
     ids: Ids,
     spill_failed: Option<DiskError>,
     space: Space,
+    retention: Retention,
 }
 
 impl Store {
@@ -190,6 +193,7 @@ impl Store {
             ids: Ids::default(),
             spill_failed: None,
             space: Space::default(),
+            retention: Retention::default(),
         }
     }
 
@@ -464,7 +468,8 @@ impl Store {
             env.out.push(Effect::Fail { reason: format!("{at}: write failed: {error}"), restart: true });
             return;
         }
-        self.space.watch(now, &self.config, env.disk);
+        // Before anything asks for a sync: what is removed in this turn must not be synced in it.
+        self.advance_retention(now, env);
         self.log.prepare_next(&mut self.ids, env);
         self.dispatch();
         self.flush_if_due(now, env);
@@ -553,6 +558,7 @@ impl Store {
             && !self.on_checkpoint_synced(id)
             && !self.on_recovery_synced(id)
             && !self.index.on_synced(id)
+            && !self.on_retention_synced(id)
         {
             self.on_abort_removed(id);
         }
@@ -570,7 +576,7 @@ impl Store {
         if id.0 & (0xFF << 56) != ID_SPACE {
             return false;
         }
-        if self.index.on_fetched(id, result) {
+        if self.index.on_fetched(id, result) || self.on_retention_fetched(id, result) {
             return true;
         }
         let taken = result.and_then(|()| self.on_recovery_fetched(id, env.disk));
@@ -593,7 +599,8 @@ impl Store {
                     && self.dispatched != self.checkpoint.logics_physical)
                     .then_some((self.checkpoint_due, "checkpoint"));
                 let index = self.index.is_runnable(self.dispatched).then_some((Instant::ZERO, "key index"));
-                [flush, checkpoint, index].into_iter().flatten().min()
+                let retention = self.retention_deadline().filter(|_| self.is_ready());
+                [flush, checkpoint, index, retention].into_iter().flatten().min()
             }
         }
     }

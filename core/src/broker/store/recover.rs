@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use super::checkpoint::Checkpoint;
 use super::commit_log::{COMMIT_LOG_DIR, file_name};
-use super::consume_queue::{CONSUME_QUEUE_DIR, ConsumeQueue, CqEntry, ENTRY_BYTES};
+use super::consume_queue::{CONSUME_QUEUE_DIR, ConsumeQueue, CqEntry, ENTRY_BYTES, MinSearch};
 use super::{ABORT_FILE, CHECKPOINT_FILE, Phase, QueueIx, Store};
 use crate::io::{
     Disk, DiskError, Effect, Env, Extent, FetchId, FileId, FileKind, Now, Residency, SyncId, SyncTarget,
@@ -51,6 +51,8 @@ enum Stage {
     Queues { at: usize },
     /// Reading the log.
     Walk,
+    /// Moving the minimum of queues to where the log begins, from this one on.
+    Minimums { at: usize, search: Option<MinSearch> },
     /// Waiting for what was changed to be durable.
     Sync { waiting: BTreeSet<SyncId> },
 }
@@ -196,11 +198,28 @@ impl Store {
             Stage::Queues { .. } => self.settle_queues(recovery, env.disk).map_err(failed),
             Stage::Walk => match self.walk(recovery, env.disk).map_err(failed)? {
                 Progress::Done => {
-                    self.finish(recovery, env).map_err(failed)?;
-                    Ok(Progress::Waiting)
+                    recovery.stage = Stage::Minimums { at: 0, search: None };
+                    Ok(Progress::More)
                 }
                 more @ (Progress::More | Progress::Cold(_) | Progress::Waiting) => Ok(more),
             },
+            Stage::Minimums { at, search } => {
+                // The log was never cut at its beginning, and neither were the queues.
+                let is_whole = self.log.min() == 0;
+                let corrected = if is_whole {
+                    (true, None)
+                } else {
+                    self.correct_minimums(at, search, env.disk).map_err(failed)?
+                };
+                match corrected {
+                    (_, Some(extent)) => Ok(Progress::Cold(extent)),
+                    (false, None) => Ok(Progress::More),
+                    (true, None) => {
+                        self.finish(recovery, env).map_err(failed)?;
+                        Ok(Progress::Waiting)
+                    }
+                }
+            }
             Stage::Sync { waiting } => {
                 Ok(if waiting.is_empty() { Progress::Done } else { Progress::Waiting })
             }

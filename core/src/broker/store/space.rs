@@ -1,17 +1,19 @@
 //! The room on the disk: above a ratio, messages are refused while there is still room to serve, to spill and to recover.
 //!
-//! It is looked at every so often when a turn ends, so no deadline belongs to it: who is refused makes the turn that looks again.
+//! It is looked at every so often when a turn ends. A deadline belongs to it only while there is something to remove (see
+//! [`super::retain`]): who is refused makes the turn that looks again.
 //!
-//! Absent on purpose: making room, and refusing what a replica takes from its master, which RocketMQ takes as well.
+//! Absent on purpose: refusing what a replica takes from its master, which RocketMQ takes as well.
 
 use super::StoreConfig;
-use crate::io::{Disk, Now};
+use crate::io::{self, Disk, Now};
 use crate::time::Instant;
 
 /// What was seen last.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     due: Instant,
+    seen: io::Space,
     is_short: bool,
 }
 
@@ -21,20 +23,38 @@ impl Space {
         self.is_short
     }
 
-    /// Looks at the disk if it is time to.
-    pub(super) fn watch<D: Disk>(&mut self, now: Now, config: &StoreConfig, disk: &mut D) {
+    /// Whether more than so many per cent were used.
+    pub(super) fn is_above(&self, percent: u64) -> bool {
+        let used = u128::from(self.seen.total.saturating_sub(self.seen.free));
+        used * 100 > u128::from(self.seen.total) * u128::from(percent)
+    }
+
+    /// When it is to be looked at again.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Has the next turn look.
+    pub(super) fn look_again(&mut self) {
+        self.due = Instant::ZERO;
+    }
+
+    /// Looks at the disk if it is time to; true when it was.
+    pub(super) fn watch<D: Disk>(&mut self, now: Now, config: &StoreConfig, disk: &mut D) -> bool {
         if now.mono < self.due {
-            return;
+            return false;
         }
         self.due = now.mono + config.clean_interval;
-        let space = match disk.space() {
-            Ok(space) => space,
-            Err(error) => return tracing::warn!(%error, "the room on the disk is not known"),
-        };
-        let used = u128::from(space.total.saturating_sub(space.free));
-        let is_short = used * 100 > u128::from(space.total) * u128::from(config.disk_warning_percent);
+        match disk.space() {
+            Ok(space) => self.seen = space,
+            Err(error) => {
+                tracing::warn!(%error, "the room on the disk is not known");
+                return true;
+            }
+        }
+        let is_short = self.is_above(config.disk_warning_percent);
         if is_short != self.is_short {
-            let (total, free) = (space.total, space.free);
+            let (total, free) = (self.seen.total, self.seen.free);
             if is_short {
                 tracing::warn!(total, free, "the disk is nearly full: messages are refused");
             } else {
@@ -42,5 +62,6 @@ impl Space {
             }
         }
         self.is_short = is_short;
+        true
     }
 }
