@@ -434,3 +434,54 @@ fn the_entries_of_a_queue_are_shown() {
         assert_eq!((body.filter_data.as_deref(), body.subscription_data.is_some()), (Some(filter), is_there));
     }
 }
+
+#[test]
+fn old_messages_go_at_an_administrators_word_and_readers_are_told() {
+    let mut config = config();
+    config.store.segment_bytes = 8192;
+    config.store.file_reserved = Duration::from_secs(3600);
+    config.store.delete_hours = Vec::new();
+    let mut world = World::new(config);
+    let producer = world.connect(1);
+    let mut ids = Vec::new();
+    for at in 0..60 {
+        let answer = world.call(producer, send("T", 0, &format!("KEYS\x01k{at}\x02"), &"x".repeat(600)));
+        assert_eq!(answer.code, code::SUCCESS, "{:?}", answer.remark);
+        ids.push(answer.header::<SendMessageReceipt>().expect("a receipt").msg_id.to_string());
+    }
+    for (pass_secs, request, is_removed) in [
+        (20, request_code::DELETE_EXPIRED_COMMITLOG, false),
+        (4000, request_code::CLEAN_EXPIRED_CONSUMEQUEUE, false),
+        (20, request_code::DELETE_EXPIRED_COMMITLOG, true),
+    ] {
+        world.pass(Duration::from_secs(pass_secs));
+        assert_eq!(ask(&mut world, request, Ext::None).code, code::SUCCESS);
+        world.pass(Duration::from_secs(20));
+        assert_eq!(world.broker().store().log_min() > 0, is_removed, "after {request}");
+    }
+    let min: i64 = {
+        let answer = world.call(producer, pull("T", 0, 0));
+        assert_eq!(answer.code, code::PULL_OFFSET_MOVED);
+        let header: PullMessageResponse = answer.header().expect("a header");
+        assert_eq!((header.next_begin_offset, header.max_offset), (header.min_offset, 60));
+        header.min_offset
+    };
+    assert!(min > 0);
+    assert_eq!(world.call(producer, pull("T", 0, min)).code, code::SUCCESS);
+    // After a restart all is as before, and offsets go on.
+    let mut world = world.kill();
+    world.run();
+    let producer = world.connect(2);
+    let answer = world.call(producer, pull("T", 0, min - 1));
+    assert_eq!(answer.header::<PullMessageResponse>().expect("a header").min_offset, min);
+    let answer = world.call(producer, send("T", 0, "", "next"));
+    assert_eq!(answer.header::<SendMessageReceipt>().expect("a receipt").queue_offset, 60);
+    for (at, expect) in [(0, code::SYSTEM_ERROR), (59, code::SUCCESS)] {
+        let physical = i64::from_str_radix(&ids[at][16..], 16).expect("an offset id");
+        let header =
+            gantry_core::wire::request::ViewMessageRequest { offset: physical, ..Default::default() };
+        let answer =
+            world.call(producer, Command::request(request_code::VIEW_MESSAGE_BY_ID, header.to_ext()));
+        assert_eq!(answer.code, expect, "message {at}: {:?}", answer.remark);
+    }
+}

@@ -89,6 +89,7 @@ impl World {
     pub(crate) fn over(config: BrokerConfig, mut disk: MemoryDisk) -> World {
         disk.set_automatic(true);
         let now = Now { mono: Instant::from_nanos(1_000_000_000), wall: WallMs(START_WALL_MS + 1_000) };
+        disk.set_wall(now.wall);
         let broker = Broker::new(config.clone());
         World {
             node: Node::new(broker, TestClock(now), Wires::default(), disk, Rng::from_seed(2)),
@@ -229,6 +230,7 @@ impl World {
     fn set_time(&mut self, mono: Instant) {
         self.now = Now { mono, wall: WallMs(START_WALL_MS + (mono.as_nanos() / 1_000_000) as i64) };
         self.node.clock_mut().0 = self.now;
+        self.node.disk_mut().set_wall(self.now.wall);
     }
 
     /// Time passes in one jump, with one turn at its end.

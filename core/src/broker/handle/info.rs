@@ -1,4 +1,4 @@
-//! The broker itself: codes 25, 26, 28, 43, 45, 315, 905.
+//! The broker itself: codes 25, 26, 28, 43, 45, 306, 315, 329, 905.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -210,6 +210,21 @@ impl Broker {
 
     /// A name server says that the group of this broker has another lowest id.
     pub(super) fn on_min_broker_id_changed(&mut self, request: &Command) -> Result<Answer, Refusal> {
+        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
+    }
+
+    /// Answered before anything is removed, as in RocketMQ. What is not past its time stays.
+    pub(super) fn on_remove_expired(&mut self, request: &Command) -> Result<Answer, Refusal> {
+        self.check_store()?;
+        self.store.remove_expired();
+        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
+    }
+
+    /// RocketMQ also drops queues without any message left, and begins them at offset 0 again, below what their groups have
+    /// committed; here they keep their newest file and go on counting.
+    pub(super) fn on_remove_expired_queue_files(&mut self, request: &Command) -> Result<Answer, Refusal> {
+        self.check_store()?;
+        self.store.remove_expired_queue_files();
         Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
     }
 }

@@ -172,6 +172,8 @@ impl Broker {
             code::GET_BROKER_CONFIG => self.on_get_broker_config(request),
             code::GET_BROKER_RUNTIME_INFO => self.on_get_runtime_info(now, request, env),
             code::VIEW_BROKER_STATS_DATA => self.on_view_stats(request),
+            code::DELETE_EXPIRED_COMMITLOG => self.on_remove_expired(request),
+            code::CLEAN_EXPIRED_CONSUMEQUEUE => self.on_remove_expired_queue_files(request),
             code::NOTIFY_MIN_BROKER_ID_CHANGE => self.on_min_broker_id_changed(request),
             other => Err(Refusal::new(
                 response_code::REQUEST_CODE_NOT_SUPPORTED,
