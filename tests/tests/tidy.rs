@@ -18,6 +18,7 @@ const CORE_DEPENDENCIES: &[&str] = &[
     "gantry-core",
     "hashbrown",
     "itoa",
+    "md5",
     "memchr",
     "miniz_oxide",
     "once_cell",

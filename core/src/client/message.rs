@@ -1,0 +1,196 @@
+//! Messages as applications give them.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::wire::message::{PROPERTIES_BYTES_MAX, put_property};
+
+/// Names of properties that have a meaning.
+pub mod property {
+    /// Search keys, separated by spaces.
+    pub const KEYS: &str = "KEYS";
+    /// The tag that subscriptions choose by.
+    pub const TAGS: &str = "TAGS";
+    /// Whether the broker answers only when the message is as safe as its modes say.
+    pub const WAIT: &str = "WAIT";
+    /// Delay level, 1 to 18.
+    pub const DELAY: &str = "DELAY";
+    /// Delivery time, ms since the epoch.
+    pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
+    /// The sender's own id of a message.
+    pub const UNIQ_KEY: &str = "UNIQ_KEY";
+    /// The topic of a message that comes back for another try.
+    pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
+    /// The id that a message had before it came back.
+    pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+    /// What keeps messages of one thing in one queue.
+    pub const SHARDING_KEY: &str = "__SHARDINGKEY";
+}
+
+/// The largest body that brokers take unless configured otherwise (`maxMessageSize`).
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A message to send.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// Where to.
+    pub topic: String,
+    /// What.
+    pub body: Bytes,
+    /// The application's own number.
+    pub flag: i32,
+    /// The compression bits of [`crate::wire::message::sys_flag`]; whoever compressed the body sets them.
+    pub sys_flag: i32,
+    /// Names and values; see [`property`].
+    pub properties: Vec<(String, String)>,
+}
+
+impl Message {
+    /// A message without properties.
+    pub fn new(topic: impl Into<String>, body: impl Into<Bytes>) -> Message {
+        Message { topic: topic.into(), body: body.into(), ..Message::default() }
+    }
+
+    /// The same with a property, in place of one of that name.
+    #[must_use]
+    pub fn with_property(mut self, name: &str, value: impl Into<String>) -> Message {
+        self.properties.retain(|(known, _)| known != name);
+        self.properties.push((name.to_string(), value.into()));
+        self
+    }
+
+    /// The same with a tag.
+    #[must_use]
+    pub fn with_tag(self, tag: impl Into<String>) -> Message {
+        self.with_property(property::TAGS, tag)
+    }
+
+    /// The same with a search key more.
+    #[must_use]
+    pub fn with_key(self, key: &str) -> Message {
+        let keys = match self.property(property::KEYS) {
+            Some(keys) => alloc::format!("{keys} {key}"),
+            None => key.to_string(),
+        };
+        self.with_property(property::KEYS, keys)
+    }
+
+    /// The same, to be delivered after one of RocketMQ's 18 delays (1 s … 2 h).
+    #[must_use]
+    pub fn with_delay_level(self, level: u8) -> Message {
+        self.with_property(property::DELAY, level.to_string())
+    }
+
+    /// The value of a property.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it can be sent.
+    ///
+    /// # Errors
+    /// [`MessageError`].
+    pub fn check(&self) -> Result<(), MessageError> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'_' | b'-');
+        if self.topic.is_empty() || self.topic.len() > 255 || !self.topic.bytes().all(is_allowed) {
+            return Err(MessageError::Topic(self.topic.clone()));
+        }
+        if self.body.is_empty() {
+            return Err(MessageError::EmptyBody);
+        }
+        if self.body.len() > BODY_BYTES_MAX {
+            return Err(MessageError::Body(self.body.len()));
+        }
+        let is_separator = |character: char| matches!(character, '\0' | '\u{1}' | '\u{2}');
+        for (name, value) in &self.properties {
+            if name.is_empty()
+                || value.is_empty()
+                || name.contains(is_separator)
+                || value.contains(is_separator)
+            {
+                return Err(MessageError::Property(name.clone()));
+            }
+        }
+        let bytes: usize = self.properties.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        if bytes > PROPERTIES_BYTES_MAX { Err(MessageError::Properties(bytes)) } else { Ok(()) }
+    }
+
+    /// Its property string.
+    pub(super) fn property_text(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in &self.properties {
+            put_property(name.as_bytes(), value.as_bytes(), &mut out);
+        }
+        out
+    }
+}
+
+/// A message that no broker would take.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MessageError {
+    /// Not a topic's name: `%|a-zA-Z0-9_-`, at most 127 characters (255 for retry and dead-letter topics).
+    Topic(String),
+    /// RocketMQ refuses messages without a body.
+    EmptyBody,
+    /// Larger than [`BODY_BYTES_MAX`], in bytes: compress or split it.
+    Body(usize),
+    /// A property whose name or value is empty or holds a byte that separates properties (0, 1 or 2).
+    Property(String),
+    /// Property text of so many bytes; 32767 at most.
+    Properties(usize),
+    /// A batch whose messages differ in topic, are delayed, or are none.
+    Batch(&'static str),
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MessageError::Topic(topic) => {
+                write!(f, "{topic:?} is no topic's name: use letters, digits, _, - and %")
+            }
+            MessageError::EmptyBody => f.write_str("the body is empty, which brokers refuse"),
+            MessageError::Body(bytes) => {
+                write!(f, "the body has {bytes} bytes, brokers take {BODY_BYTES_MAX}: compress or split it")
+            }
+            MessageError::Property(name) => {
+                write!(f, "property {name:?} is empty or holds one of the bytes 0, 1 and 2")
+            }
+            MessageError::Properties(bytes) => {
+                write!(f, "the properties take {bytes} bytes, brokers take {PROPERTIES_BYTES_MAX}")
+            }
+            MessageError::Batch(why) => f.write_str(why),
+        }
+    }
+}
+
+impl core::error::Error for MessageError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_broker_would_take_is_refused_here() {
+        let message = || Message::new("T", "b");
+        for (message, expect) in [
+            (message().with_tag("t").with_key("k").with_key("l"), Ok(())),
+            (Message::new("a b", "b"), Err(MessageError::Topic("a b".into()))),
+            (Message::new("T", ""), Err(MessageError::EmptyBody)),
+            (
+                Message::new("T", alloc::vec![0; BODY_BYTES_MAX + 1]),
+                Err(MessageError::Body(BODY_BYTES_MAX + 1)),
+            ),
+            (message().with_tag(""), Err(MessageError::Property("TAGS".into()))),
+            (message().with_property("a\u{1}", "b"), Err(MessageError::Property("a\u{1}".into()))),
+            (message().with_property("a", "b".repeat(32_765)), Err(MessageError::Properties(32_768))),
+        ] {
+            assert_eq!(message.check(), expect);
+        }
+        let both = message().with_key("k").with_key("l");
+        assert_eq!(both.property(property::KEYS), Some("k l"));
+        assert_eq!(both.property_text(), b"KEYS\x01k l\x02");
+    }
+}

@@ -1,0 +1,415 @@
+//! The client machine: the third role of the cluster, driven like name server and broker.
+//!
+//! One [`Client`] has one client id, one connection an address, one cache of routes, and a producer; the strategies by which a
+//! group divides queues are in [`Strategy`].
+//! The host gives commands and gets events; a [`RequestId`] joins an answer to its command.
+//!
+//! Absent on purpose: transactions, message trace and request-reply; whoever asks for a thing that a broker does not
+//! serve gets the broker's words.
+
+mod calls;
+mod id;
+mod latency;
+mod message;
+mod producer;
+mod rebalance;
+mod route;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+pub use id::{DEFAULT_INSTANCE, Origin, client_id, process_instance};
+pub use message::{BODY_BYTES_MAX, Message, MessageError, property};
+pub use producer::{Batching, ProducerConfig, Receipt, Send, SendError, SendStatus, Target};
+pub use rebalance::{AllocateError, RoomNames, Strategy, VIRTUAL_NODES};
+
+use calls::{Calls, News, Outcome};
+use id::MessageIds;
+use producer::{JobId, Producer, Tools};
+use route::{Answer, Question, Routes};
+
+use crate::io::{ConnId, Disk, Effect, Env, Input, Machine, Now};
+use crate::time::{Duration, Instant};
+use crate::wire::body::{self, HeartbeatData, MessageQueue, ProducerData};
+use crate::wire::code::{request_code, response_code};
+use crate::wire::request::{GetRouteInfoRequest, Header, UnregisterClientRequest};
+use crate::wire::{Command, Ext};
+
+/// How often every known broker is sent a heartbeat (`heartbeatBrokerInterval`).
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How soon one that failed is sent again.
+const HEARTBEAT_RETRY: Duration = Duration::from_secs(1);
+/// How long a broker may take to answer a heartbeat or another small request.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How long a stop waits for brokers to be told.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Joins an event to the command that asked for it. Chosen by the host; one that is under way must not be used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a client is told at its making.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// See [`client_id`].
+    pub client_id: String,
+    /// Addresses of name servers, `host:port`.
+    pub name_servers: Vec<Arc<str>>,
+    /// Goes into the ids of its messages.
+    pub origin: Origin,
+    /// To send with.
+    pub producer: Option<ProducerConfig>,
+}
+
+/// What the host may ask.
+#[derive(Clone, Debug)]
+pub enum ClientCommand {
+    /// Send a message, or several as one batch.
+    Send(Send),
+    /// The queues of a topic that may be written.
+    WritableQueues {
+        /// Comes back with the answer.
+        id: RequestId,
+        /// Which topic.
+        topic: String,
+    },
+    /// End what is under way, leave the brokers, and say [`ClientEvent::Stopped`].
+    Stop,
+}
+
+/// What the client tells its host.
+#[derive(Clone, Debug)]
+pub enum ClientEvent {
+    /// A send ended: a receipt for each message, in order.
+    Sent {
+        /// Which.
+        id: RequestId,
+        /// How.
+        result: Result<Vec<Receipt>, SendError>,
+    },
+    /// The answer to [`ClientCommand::WritableQueues`]; none when the topic is not known.
+    Queues {
+        /// To which command.
+        id: RequestId,
+        /// Sorted.
+        queues: Result<Vec<MessageQueue>, SendError>,
+    },
+    /// It has left; nothing follows.
+    Stopped,
+}
+
+/// What a call is for.
+#[derive(Debug)]
+enum Tag {
+    Route(Question),
+    Heartbeat(Arc<str>),
+    Goodbye,
+    Send(JobId),
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    routes: Routes,
+    calls: Calls<Tag>,
+    producer: Option<Producer>,
+    /// When each broker is to hear from this client again.
+    heartbeats: BTreeMap<Arc<str>, Instant>,
+    asked_queues: Vec<(RequestId, String, Instant)>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Running,
+    /// Ends what is under way.
+    Finishing,
+    /// So many brokers have still to confirm that it leaves, until then.
+    Leaving(usize, Instant),
+    Stopped,
+}
+
+impl Client {
+    /// A client that begins at [`Input::Start`].
+    pub fn new(config: ClientConfig) -> Client {
+        let ids = MessageIds::new(config.origin);
+        Client {
+            routes: Routes::new(config.name_servers.clone()),
+            calls: Calls::new(),
+            producer: config.producer.clone().map(|producer| Producer::new(producer, ids)),
+            heartbeats: BTreeMap::new(),
+            asked_queues: Vec::new(),
+            phase: Phase::Running,
+            config,
+        }
+    }
+
+    fn on_command<D: Disk>(&mut self, now: Now, command: ClientCommand, env: &mut Env<'_, D, ClientEvent>) {
+        match command {
+            ClientCommand::Send(send) => {
+                let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                match &mut self.producer {
+                    Some(producer) => producer.on_send(send, &mut tools),
+                    None => {
+                        let result = Err(SendError::Stopped);
+                        env.out.push(Effect::Emit(ClientEvent::Sent { id: send.id, result }));
+                    }
+                }
+            }
+            ClientCommand::WritableQueues { id, topic } => {
+                self.routes.want(now.mono, &topic, true);
+                self.asked_queues.push((id, topic, now.mono + ANSWER));
+            }
+            ClientCommand::Stop => {
+                if self.phase == Phase::Running {
+                    self.phase = Phase::Finishing;
+                    let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                    if let Some(producer) = &mut self.producer {
+                        producer.stop(&mut tools);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_news<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
+        for news in self.calls.take_news() {
+            match news {
+                News::Done(tag, outcome) => self.on_outcome(now, tag, outcome, env),
+                News::Asked(conn, command) => on_asked(conn, &command, env),
+                News::Gone(address) => {
+                    // Who is not connected is not a client: the broker has forgotten this one.
+                    if let Some(at) = self.heartbeats.get_mut(&address) {
+                        *at = (*at).min(now.mono + HEARTBEAT_RETRY);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_outcome<D: Disk>(
+        &mut self,
+        now: Now,
+        tag: Tag,
+        outcome: Outcome,
+        env: &mut Env<'_, D, ClientEvent>,
+    ) {
+        match tag {
+            Tag::Route(question) => self.on_route(now, &question, outcome, env),
+            Tag::Heartbeat(address) => {
+                let is_heard =
+                    matches!(outcome, Outcome::Reply(reply) if reply.code == response_code::SUCCESS);
+                if !is_heard && let Some(at) = self.heartbeats.get_mut(&address) {
+                    *at = (*at).min(now.mono + HEARTBEAT_RETRY);
+                }
+            }
+            Tag::Goodbye => {
+                if let Phase::Leaving(left, until) = &mut self.phase {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        *until = now.mono;
+                    }
+                }
+            }
+            Tag::Send(id) => {
+                let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(producer) = &mut self.producer {
+                    producer.on_outcome(id, outcome, &mut tools);
+                }
+            }
+        }
+    }
+
+    fn on_route<D: Disk>(
+        &mut self,
+        now: Now,
+        question: &Question,
+        outcome: Outcome,
+        env: &mut Env<'_, D, ClientEvent>,
+    ) {
+        let (answer, next) = match outcome {
+            Outcome::Reply(reply) if reply.code == response_code::SUCCESS => {
+                self.routes.on_answer(now.mono, question, Some(&reply.body))
+            }
+            Outcome::Reply(reply) if reply.code == response_code::TOPIC_NOT_EXIST => {
+                self.routes.on_answer(now.mono, question, None)
+            }
+            Outcome::Reply(_) | Outcome::Lost | Outcome::NotSent => {
+                (self.routes.on_silence(now.mono, question), None)
+            }
+        };
+        if let Some(next) = next {
+            self.ask(now, next, env);
+        }
+        let error = match answer {
+            Answer::Known | Answer::Asking => return,
+            Answer::Unknown => SendError::UnknownTopic(question.topic.as_ref().into()),
+            Answer::NoServer => SendError::NoNameServer(self.routes.servers()),
+        };
+        if let Some(producer) = &mut self.producer {
+            producer.on_no_route(&question.topic, &error, env);
+        }
+        for (id, topic, _) in
+            self.asked_queues.extract_if(.., |(_, topic, _)| topic.as_str() == &*question.topic)
+        {
+            debug_assert_eq!(topic.as_str(), &*question.topic);
+            env.out.push(Effect::Emit(ClientEvent::Queues { id, queues: Err(error.clone()) }));
+        }
+    }
+
+    fn ask<D: Disk>(&mut self, now: Now, question: Question, env: &mut Env<'_, D, ClientEvent>) {
+        let topic = if question.is_template { route::AUTO_CREATE_TOPIC } else { &question.topic };
+        let header = GetRouteInfoRequest { topic: topic.into(), accept_standard_json_only: Some(true) };
+        let command = Command::request(request_code::GET_ROUTEINFO_BY_TOPIC, header.to_ext());
+        let (server, limit) = (question.server.clone(), self.routes.answer_limit());
+        self.calls.call(now, &server, command, limit, Tag::Route(question), env);
+    }
+
+    /// Tells brokers who this is: those that are new at once.
+    fn send_heartbeats<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
+        let known: BTreeSet<Arc<str>> = self.routes.addresses(true);
+        self.heartbeats.retain(|address, _| known.contains(address));
+        for address in known {
+            let at = self.heartbeats.entry(address.clone()).or_insert(now.mono);
+            if *at <= now.mono {
+                *at = now.mono + HEARTBEAT;
+                let command = Command::request(request_code::HEART_BEAT, Ext::None)
+                    .with_body(body::encode(&self.heartbeat()));
+                self.calls.call(now, &address, command, ANSWER, Tag::Heartbeat(address.clone()), env);
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> HeartbeatData {
+        let group = |producer: &Producer| ProducerData { group_name: producer.group().into() };
+        HeartbeatData {
+            client_id: self.config.client_id.clone(),
+            producer_data_set: self.producer.iter().map(group).collect(),
+            ..HeartbeatData::default()
+        }
+    }
+
+    fn answer_queues<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
+        let routes = &self.routes;
+        self.asked_queues.retain(|(id, topic, until)| {
+            let queues = match routes.route(topic) {
+                Some(route) => Ok(route.writable.clone()),
+                None if *until <= now.mono => Err(SendError::NoNameServer(routes.servers())),
+                None => return true,
+            };
+            env.out.push(Effect::Emit(ClientEvent::Queues { id: *id, queues }));
+            false
+        });
+    }
+
+    /// Leaves, step by step.
+    fn leave<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
+        match self.phase {
+            Phase::Running | Phase::Stopped => {}
+            Phase::Finishing => {
+                if self.producer.as_ref().is_some_and(|producer| !producer.is_idle()) {
+                    return;
+                }
+                let told: Vec<Arc<str>> =
+                    self.heartbeats.keys().filter(|address| self.calls.is_known(address)).cloned().collect();
+                let header = UnregisterClientRequest {
+                    client_id: self.config.client_id.clone(),
+                    producer_group: self.producer.as_ref().map(|producer| producer.group().into()),
+                    consumer_group: None,
+                };
+                for address in &told {
+                    let command = Command::request(request_code::UNREGISTER_CLIENT, header.to_ext());
+                    self.calls.call(now, address, command, GOODBYE, Tag::Goodbye, env);
+                }
+                let until = if told.is_empty() { now.mono } else { now.mono + GOODBYE };
+                self.phase = Phase::Leaving(told.len(), until);
+                self.leave(now, env);
+            }
+            Phase::Leaving(_, until) => {
+                if until <= now.mono {
+                    self.phase = Phase::Stopped;
+                    self.calls.close_all(env);
+                    env.out.push(Effect::Emit(ClientEvent::Stopped));
+                }
+            }
+        }
+    }
+}
+
+/// A server asks something that this client does not do: it says so, unless nobody wants to know.
+fn on_asked<D>(conn: ConnId, command: &Command, env: &mut Env<'_, D, ClientEvent>) {
+    if !command.is_oneway() {
+        let refusal = "this client does not serve it";
+        env.send(conn, Command::error(command, response_code::REQUEST_CODE_NOT_SUPPORTED, refusal));
+    }
+}
+
+impl<D: Disk> Machine<D> for Client {
+    type Command = ClientCommand;
+    type Event = ClientEvent;
+
+    fn step(&mut self, now: Now, input: Input<ClientCommand>, env: &mut Env<'_, D, ClientEvent>) {
+        match input {
+            Input::Start => {
+                self.routes.choose(env.rng.next_u64());
+                if let Some(producer) = &mut self.producer {
+                    producer.choose(env.rng.next_u64());
+                }
+            }
+            Input::Command(command) => self.on_command(now, command, env),
+            Input::Opened { .. } | Input::Received { .. } | Input::Closed { .. } => {
+                self.calls.on_input(now, input, env);
+                self.take_news(now, env);
+            }
+            Input::Drained { .. } | Input::Synced { .. } | Input::Fetched { .. } | Input::Wake => {}
+        }
+    }
+
+    fn settle(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        self.calls.expire(now, env);
+        self.take_news(now, env);
+        for question in self.routes.questions(now.mono) {
+            self.ask(now, question, env);
+        }
+        if self.phase == Phase::Running {
+            self.send_heartbeats(now, env);
+        }
+        self.answer_queues(now, env);
+        let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+        if let Some(producer) = &mut self.producer {
+            producer.settle(&mut tools);
+        }
+        self.leave(now, env);
+    }
+
+    fn deadline(&self) -> Option<(Instant, &'static str)> {
+        let stop = match self.phase {
+            Phase::Running | Phase::Finishing => None,
+            Phase::Leaving(_, until) => Some((until, "leave")),
+            Phase::Stopped => return None,
+        };
+        let due = [
+            stop,
+            self.calls.deadline().map(|at| (at, "an answer is late")),
+            self.routes.deadline().map(|at| (at, "route")),
+            self.heartbeats
+                .values()
+                .min()
+                .filter(|_| self.phase == Phase::Running)
+                .map(|at| (*at, "heartbeat")),
+            self.asked_queues.iter().map(|(_, _, until)| (*until, "queues")).min(),
+            self.producer.as_ref().and_then(Producer::deadline).map(|at| (at, "send")),
+        ];
+        due.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn check_invariants(&self) {
+        self.calls.check_invariants();
+    }
+}
