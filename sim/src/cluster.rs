@@ -103,7 +103,7 @@ fn more_clients(plan: &Plan) -> Vec<HostPlan> {
     });
     let mut hosts = vec![delayer, retrier];
     for (at, member) in (place(ClientKind::Ordered)..).zip(&plan.ordered) {
-        let (options, member) = (client(at), Rc::clone(member));
+        let (options, member) = (client(at), Rc::new(member.clone()));
         hosts.push(host(at, Vec::new(), starts(ClientKind::Ordered), 0, move |life| {
             let machine = Member::new(options.clone(), Rc::clone(&member), since_start(&life), life.now);
             life.run(machine)

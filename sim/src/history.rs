@@ -4,13 +4,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The topics of a world are numbered; this is what they are called.
 pub fn topic_name(topic: u8) -> String {
     format!("topic-{topic}")
 }
 
 /// A queue of a topic.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Queue {
     /// Number of its topic, see [`topic_name`].
     pub topic: u8,
@@ -114,7 +116,8 @@ pub enum Outcome {
 }
 
 /// Who reads.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reader {
     /// The consumer group under test.
     Group,

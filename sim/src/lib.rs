@@ -13,6 +13,7 @@
 //! | [`fault`] | what goes wrong: a list drawn before the run |
 //! | [`history`] | what workloads report |
 //! | [`workload`] | clients: raw protocol drivers |
+//! | [`shrink`] | a failing world made small |
 //! | [`check`] | what is promised, compared with what happened |
 
 pub mod check;
@@ -27,5 +28,6 @@ pub mod plan;
 pub mod process;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod workload;
 pub mod world;

@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use gantry_sim::plan::Plan;
 use gantry_sim::run::{self, Outcome};
 use gantry_sim::scenario::{SKELETON, Scenario};
+use gantry_sim::shrink;
 use gantry_sim::world::Kind;
 use indicatif::{ProgressBar, ProgressStyle};
 use report::Summary;
@@ -52,9 +53,12 @@ enum Verb {
     },
     /// Run one world again.
     Replay {
+        /// A plan of `scenarios/regress/`, instead of a seed.
+        #[arg(conflicts_with_all = ["seed", "scenario"], required_unless_present = "seed")]
+        plan: Option<PathBuf>,
         /// Its seed.
         #[arg(long)]
-        seed: u64,
+        seed: Option<u64>,
         /// Print one line for each input and effect.
         #[arg(long)]
         trace: bool,
@@ -64,6 +68,18 @@ enum Verb {
         /// A scenario file; `scenarios/skeleton.toml` when left out.
         #[arg(long)]
         scenario: Option<PathBuf>,
+    },
+    /// Make a failing world small, and write it as a plan that needs no seed.
+    Shrink {
+        /// Its seed.
+        #[arg(long)]
+        seed: u64,
+        /// A scenario file; `scenarios/skeleton.toml` when left out.
+        #[arg(long)]
+        scenario: Option<PathBuf>,
+        /// Where to write the plan.
+        #[arg(long)]
+        out: PathBuf,
     },
     /// Run each world twice and compare the hash of everything that happened.
     Verify {
@@ -89,8 +105,12 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Verb::Run { seeds, jobs, keep_going, scenario } => load(scenario.as_ref())
             .map(|loaded| run_many(&loaded, seeds, jobs, keep_going, scenario.as_ref())),
-        Verb::Replay { seed, trace, only_faults, scenario } => {
-            load(scenario.as_ref()).map(|loaded| replay(&loaded, seed, trace, only_faults.as_deref()))
+        Verb::Replay { plan, seed, trace, only_faults, scenario } => {
+            load_plan(plan.as_ref(), seed, scenario.as_ref())
+                .map(|plan| replay(plan, trace, only_faults.as_deref()))
+        }
+        Verb::Shrink { seed, scenario, out } => {
+            load_plan(None, Some(seed), scenario.as_ref()).and_then(|plan| shrink_to(&plan, &out))
         }
         Verb::Verify { seeds, scenario } => load(scenario.as_ref()).map(|loaded| verify(&loaded, seeds)),
     };
@@ -104,6 +124,14 @@ fn load(path: Option<&PathBuf>) -> Result<Scenario, String> {
     let Some(path) = path else { return Scenario::parse(SKELETON).map_err(|error| error.to_string()) };
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Scenario::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn load_plan(path: Option<&PathBuf>, seed: Option<u64>, scenario: Option<&PathBuf>) -> Result<Plan, String> {
+    let Some(path) = path else {
+        return load(scenario).map(|loaded| Plan::draw(&loaded, seed.unwrap_or(0)));
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Plan::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn exit_code(outcome: &Outcome) -> ExitCode {
@@ -173,13 +201,26 @@ fn run_many(
     first.map_or(ExitCode::SUCCESS, |outcome| exit_code(&outcome))
 }
 
-fn replay(scenario: &Scenario, seed: u64, trace: bool, only_faults: Option<&[usize]>) -> ExitCode {
-    let mut plan = Plan::draw(scenario, seed);
+fn shrink_to(plan: &Plan, out: &PathBuf) -> Result<ExitCode, String> {
+    let shrunk = shrink::shrink(plan, &mut |step| println!("{step}"));
+    let (small, runs) = shrunk.ok_or_else(|| format!("seed {} does not fail", plan.seed))?;
+    let outcome = run::run(&small);
+    let (at, violation) = outcome.violation.as_ref().ok_or("the shrunk plan does not fail any more")?;
+    let line = report::violation_line(*at, violation);
+    let head = format!("# Found at commit {}: {line}\n", report::commit());
+    std::fs::write(out, head + &small.to_toml()).map_err(|error| format!("{}: {error}", out.display()))?;
+    println!("{line}");
+    println!("{} faults of {}, after {runs} runs: {}", small.faults.len(), plan.faults.len(), out.display());
+    println!("replay it with:  cargo sim replay {}", out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replay(mut plan: Plan, trace: bool, only_faults: Option<&[usize]>) -> ExitCode {
     if let Some(only) = only_faults {
         plan.keep_faults(only);
     }
     plan.options.trace = trace;
-    println!("commit {}, scenario {:?}, seed {seed}", report::commit(), scenario.title);
+    println!("commit {}, seed {}", report::commit(), plan.seed);
     for line in plan.describe() {
         println!("{line}");
     }

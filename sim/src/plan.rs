@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
 
 use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
 use crate::fault::{self, FaultEntry, FaultPlan, Target};
 use crate::history::Reader;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, ScenarioError};
 use crate::workload::consumer::ConsumerPlan;
 use crate::workload::delayer::{self, DelayedSend};
 use crate::workload::ordered::{self, MemberPlan};
@@ -54,7 +55,7 @@ pub const fn place(client: ClientKind) -> usize {
 }
 
 /// Sizes and limits of a broker's store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sizes {
     /// Bytes of a commit-log segment.
     pub segment_bytes: u64,
@@ -71,7 +72,7 @@ pub struct Sizes {
 }
 
 /// A world to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Its seed.
     pub seed: u64,
@@ -86,6 +87,7 @@ pub struct Plan {
     /// What goes wrong.
     pub faults: Vec<FaultEntry>,
     /// What is sent.
+    #[serde(with = "shared")]
     pub producer: Rc<ProducerPlan>,
     /// How it is consumed.
     pub consumer: ConsumerPlan,
@@ -100,18 +102,23 @@ pub struct Plan {
     /// Clients beside the usual ones, and what they do.
     pub clients: Vec<ClientKind>,
     /// What the client of delayed messages sends.
+    #[serde(with = "shared")]
     pub delayer: Rc<Vec<DelayedSend>>,
     /// What the consumer that fails does.
+    #[serde(with = "shared")]
     pub retrier: Rc<RetrierPlan>,
     /// What the members of the group that consumes in order do.
-    pub ordered: Vec<Rc<MemberPlan>>,
+    pub ordered: Vec<MemberPlan>,
     /// The delay of each level, in seconds.
     pub delays_s: Vec<u64>,
     /// All is mended by then.
+    #[serde(with = "nanos")]
     pub healed_at: Instant,
     /// When the auditor begins.
+    #[serde(with = "nanos")]
     pub audit_at: Instant,
     /// The last thing that happens.
+    #[serde(with = "nanos")]
     pub ends_at: Instant,
 }
 
@@ -176,6 +183,19 @@ impl Plan {
         }
     }
 
+    /// The plan as a file of `scenarios/regress/`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a plan holds nothing that TOML cannot")
+    }
+
+    /// Reads such a file.
+    ///
+    /// # Errors
+    /// What is wrong, with its line and column.
+    pub fn from_toml(text: &str) -> Result<Plan, ScenarioError> {
+        toml::from_str(text).map_err(|error| ScenarioError::new(error.to_string()))
+    }
+
     /// Leaves out every fault but those with these numbers.
     pub fn keep_faults(&mut self, only: &[usize]) {
         for (index, entry) in self.faults.iter_mut().enumerate() {
@@ -220,6 +240,37 @@ impl Plan {
             ));
         }
         lines
+    }
+}
+
+/// Instants in files: nanoseconds from the beginning of the world.
+pub(crate) mod nanos {
+    use super::{Deserialize, Instant, Serialize};
+
+    pub(crate) fn serialize<S: serde::Serializer>(at: &Instant, to: S) -> Result<S::Ok, S::Error> {
+        at.as_nanos().serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Instant, D::Error> {
+        u64::deserialize(from).map(Instant::from_nanos)
+    }
+}
+
+/// What clients share with the plan, in files.
+mod shared {
+    use super::{Deserialize, Rc, Serialize};
+
+    pub(super) fn serialize<T: Serialize, S: serde::Serializer>(
+        it: &Rc<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        T::serialize(it, to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+        from: D,
+    ) -> Result<Rc<T>, D::Error> {
+        T::deserialize(from).map(Rc::new)
     }
 }
 
@@ -313,7 +364,7 @@ fn draw_retrier(rng: &mut Rng, until: Duration) -> RetrierPlan {
     }
 }
 
-fn draw_members(rng: &mut Rng, topics: u8, until: Duration) -> Vec<Rc<MemberPlan>> {
+fn draw_members(rng: &mut Rng, topics: u8, until: Duration) -> Vec<MemberPlan> {
     let until = until.as_nanos() as u64;
     let member = |_| {
         let mut away_ns: Vec<(u64, u64)> = Vec::new();
@@ -321,7 +372,7 @@ fn draw_members(rng: &mut Rng, topics: u8, until: Duration) -> Vec<Rc<MemberPlan
             let from = rng.below(until);
             away_ns.push((from, from + rng.below(until / 4)));
         }
-        Rc::new(MemberPlan { topics, away_ns })
+        MemberPlan { topics, away_ns }
     };
     (0..ordered::MEMBERS).map(member).collect()
 }

@@ -45,6 +45,10 @@ pub(crate) fn failure(scenario: &Scenario, outcome: &Outcome, path: Option<&Path
         commit(),
         outcome.seed
     );
+    let seed = outcome.seed;
+    println!(
+        "    make it small with:  cargo sim shrink --seed {seed}{named} --out scenarios/regress/seed-{seed}.toml"
+    );
 }
 
 /// Sums over worlds.

@@ -50,6 +50,12 @@ fn all_kinds() -> Vec<FaultKind> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScenarioError(String);
 
+impl ScenarioError {
+    pub(crate) fn new(what: String) -> ScenarioError {
+        ScenarioError(what)
+    }
+}
+
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -83,6 +83,30 @@ fn nothing_fails_by_itself() {
 }
 
 #[test]
+fn no_bug_that_was_found_comes_back() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/regress");
+    for entry in std::fs::read_dir(dir).expect("shipped") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let plan = Plan::from_toml(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let violation = run::run(&plan).violation;
+        assert_eq!(violation, None, "replay it with:  cargo sim replay {}", path.display());
+    }
+}
+
+#[test]
+fn a_plan_is_the_same_world_after_a_file() {
+    for (text, seed) in [(SKELETON, 7), (DELAY, 8), (RETRY, 9), (ORDERLY, 10)] {
+        let plan = Plan::draw(&Scenario::parse(text).expect("shipped"), seed);
+        let again = Plan::from_toml(&plan.to_toml()).expect("just written");
+        assert_eq!(run::run(&again).digest, run::run(&plan).digest, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_seed_gives_the_same_run_twice() {
     let scenario = Scenario::parse(SKELETON).expect("shipped");
     for seed in 1_000..1_020 {

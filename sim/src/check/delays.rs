@@ -99,8 +99,9 @@ impl Checker for Delays {
         for (id, sent) in &self.sent {
             let Some(stored) = sent.stored else { continue };
             let due = stored + cx.setup.delay(sent.level.into());
-            // Both the message and its delivered copy are on the medium.
-            let kept = self.stops.is_kept(cx, stored) && self.stops.is_kept(cx, due);
+            // Both the message and its delivered copy are on the medium. It was written before its answer came.
+            let copied = sent.begun + cx.setup.delay(sent.level.into());
+            let kept = self.stops.is_kept(cx, sent.begun) && self.stops.is_kept(cx, copied);
             if !kept || due + END > cx.setup.ends_at {
                 continue;
             }

@@ -34,7 +34,8 @@ use ledger::Ledger;
 use told::{BrokerView, Told};
 
 /// Whether an acknowledgement waits for the disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Flush {
     /// It does not: a power loss may take what was not synced.
     Async,
@@ -43,7 +44,8 @@ pub enum Flush {
 }
 
 /// Whether an acknowledgement waits for a slave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Replication {
     /// It does not.
     Async,

@@ -24,12 +24,14 @@ const FIRST_LEVEL: i32 = 3;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Retries {
-    begun: BTreeSet<MessageId>,
+    begun: BTreeMap<MessageId, Instant>,
     stored: BTreeMap<MessageId, Instant>,
     came: BTreeSet<(MessageId, i32)>,
     dead: BTreeSet<(MessageId, i32)>,
     consumed: BTreeSet<MessageId>,
     back_begun: BTreeMap<(MessageId, i32), Instant>,
+    /// When the latest of these requests left; it was written after that, and before its answer came.
+    back_latest: BTreeMap<(MessageId, i32), Instant>,
     back: BTreeMap<(MessageId, i32), Instant>,
     stops: Stops,
     looked: u64,
@@ -41,9 +43,13 @@ impl Retries {
         if times >= cx.setup.times_max { back } else { back + cx.setup.delay(FIRST_LEVEL + times) }
     }
 
+    fn is_kept(&self, cx: &Cx<'_>, id: MessageId, stored: Instant) -> bool {
+        self.stops.is_kept(cx, self.begun.get(&id).copied().unwrap_or(stored))
+    }
+
     fn on_came(&mut self, cx: &Cx<'_>, id: MessageId, times: i32, dead: bool) -> Verdict {
         self.looked += 1;
-        if !self.begun.contains(&id) {
+        if !self.begun.contains_key(&id) {
             return unsafe_because(NAME, format!("{id:?} was never sent"));
         }
         if dead != (times > cx.setup.times_max) {
@@ -79,7 +85,7 @@ impl Checker for Retries {
         let Fact::Report(Report::Retry(report)) = fact else { return Ok(()) };
         match *report {
             RetryReport::Begun { id } => {
-                self.begun.insert(id);
+                self.begun.insert(id, cx.at);
             }
             RetryReport::Stored { id } => {
                 self.stored.insert(id, cx.at);
@@ -97,6 +103,7 @@ impl Checker for Retries {
             }
             RetryReport::BackBegun { id, times } => {
                 self.back_begun.entry((id, times)).or_insert(cx.at);
+                self.back_latest.insert((id, times), cx.at);
             }
             RetryReport::Back { id, times } => {
                 self.back.insert((id, times), cx.at);
@@ -109,7 +116,9 @@ impl Checker for Retries {
         let mut under_way = BTreeSet::new();
         for (&(id, times), &back) in &self.back {
             let due = Retries::due(cx, times, back);
-            let kept = self.stops.is_kept(cx, back) && self.stops.is_kept(cx, due);
+            let begun = self.back_latest.get(&(id, times)).copied().unwrap_or(back);
+            let copied = Retries::due(cx, times, begun);
+            let kept = self.stops.is_kept(cx, begun) && self.stops.is_kept(cx, copied);
             if due + END > cx.setup.ends_at || !kept {
                 under_way.insert(id);
                 continue;
@@ -125,7 +134,7 @@ impl Checker for Retries {
             let late = *stored + END > cx.setup.ends_at;
             let tried = self.back_begun.range((*id, 0)..=(*id, i32::MAX)).next_back();
             let trying = tried.is_some_and(|(_, begun)| *begun + END > cx.setup.ends_at);
-            if late || trying || under_way.contains(id) || !self.stops.is_kept(cx, *stored) {
+            if late || trying || under_way.contains(id) || !self.is_kept(cx, *id, *stored) {
                 continue;
             }
             self.looked += 1;

@@ -9,7 +9,7 @@ mod draw;
 use std::fmt;
 
 use gantry_core::time::{Duration, Instant};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use draw::{FaultPlan, Target, draw};
 
@@ -34,7 +34,8 @@ impl fmt::Display for Death {
 }
 
 /// Which way a cable is cut.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// Nothing gets through.
     Both,
@@ -98,7 +99,8 @@ impl fmt::Display for FaultKind {
 }
 
 /// One thing that goes wrong.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// A process dies: at once, or in the `operation`-th mutating disk operation from then on (inside a turn, whose
     /// effects are lost), at the latest after [`DEATH_WINDOW`].
@@ -180,13 +182,15 @@ pub enum Fault {
 pub const DEATH_WINDOW: Duration = Duration::from_secs(20);
 
 /// A fault and its time.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FaultEntry {
     /// When it begins.
+    #[serde(with = "crate::plan::nanos")]
     pub at: Instant,
     /// What.
     pub fault: Fault,
     /// Left out of this run.
+    #[serde(default)]
     pub disabled: bool,
 }
 

@@ -9,6 +9,7 @@ use gantry_core::io::{Effect, Env, Input, Machine, Now};
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::Command;
 use gantry_disk::MemoryDisk;
+use serde::{Deserialize, Serialize};
 
 use super::requests::{self, Pull, code, reply, reply_number};
 use super::route::{self, Route, RouteReply};
@@ -17,7 +18,7 @@ use super::{ClientOptions, HEARTBEAT_INTERVAL, REQUEST_TIMEOUT, ROUTE_INTERVAL, 
 use crate::history::{Queue, Reader, Report, topic_name};
 
 /// What a consumer is to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ConsumerPlan {
     /// Who it is.
     pub reader: Reader,

@@ -13,6 +13,7 @@ use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::Command;
 use gantry_disk::MemoryDisk;
+use serde::{Deserialize, Serialize};
 
 use super::requests::{self, Outgoing, reply};
 use super::route::{self, Route, RouteReply};
@@ -21,7 +22,7 @@ use super::{ClientOptions, HEARTBEAT_INTERVAL, REQUEST_TIMEOUT, ROUTE_INTERVAL};
 use crate::history::{MessageId, Outcome, Queue, Report, RequestId, topic_name};
 
 /// A send request to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Planned {
     /// When, counted from the beginning of the world.
     pub at: Duration,
@@ -36,7 +37,7 @@ pub struct Planned {
 }
 
 /// What a producer is to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProducerPlan {
     /// In the order of time.
     pub sends: Vec<Planned>,

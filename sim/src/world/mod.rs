@@ -28,6 +28,7 @@ use gantry_core::io::{ConnId, DiskError, Machine, Now, Protocol};
 use gantry_core::rng::Rng;
 use gantry_core::time::Instant;
 use gantry_disk::{MemoryDisk, Ticket};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Skew;
 use crate::digest::Digest;
@@ -40,7 +41,7 @@ use crate::process::{ProbeOptions, Process, Running, Seen};
 pub use network::NetworkOptions;
 
 /// A host, by its place in the world's list.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
 pub struct HostId(pub usize);
 
 /// What a new life is made from.
@@ -162,7 +163,7 @@ pub struct Violation {
 }
 
 /// Options of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorldOptions {
     /// How the network behaves.
     pub network: NetworkOptions,

@@ -33,7 +33,7 @@ const HANDSHAKE_AGAIN: Duration = Duration::from_secs(1);
 const PIECES_MAX: u64 = 5;
 
 /// How the network of a world behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct NetworkOptions {
     /// Cut what is sent at arbitrary bytes.
     pub cut_frames: bool,
