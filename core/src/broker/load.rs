@@ -24,6 +24,7 @@ impl Broker {
         let source = load_file(path, disk, |bytes| self.topics.load(bytes))?;
         // A topic is in the file before anything is acknowledged in it; so one that only the store has was deleted.
         self.adopts_topics = source != Source::File || self.replication.is_slave();
+        self.epochs.load(disk).map_err(|error| format!("epochFileCheckpoint: not read: {error}"))?;
         let path = self.groups.file.path();
         load_file(path, disk, |bytes| self.groups.load(bytes))?;
         let path = self.offsets.file.path();

@@ -55,6 +55,8 @@ use conns::Conns;
 use consumer::Consumers;
 use delay::Delays;
 use group::Groups;
+use ha::cut::Cut;
+use ha::epochs::Epochs;
 use handle::ColdRequest;
 use handle::search::Searches;
 use hold::{Holds, Pull};
@@ -168,6 +170,11 @@ pub struct Broker {
     register: Register,
     replication: Replication,
     upstream: Upstream,
+    epochs: Epochs,
+    /// Whether this life's epoch was begun; only writers begin one.
+    is_epoch_begun: bool,
+    /// This log is on its way back to where it is the master's.
+    cut: Option<Cut>,
     /// None before the start.
     scan: Option<Scan>,
     /// Whether topics that only the store knows are made again at the start.
@@ -209,6 +216,9 @@ impl Broker {
                 config.ha_master_addr.clone(),
             ),
             upstream: Upstream::new(),
+            epochs: Epochs::new(),
+            is_epoch_begun: false,
+            cut: None,
             scan: None,
             adopts_topics: false,
             ids: Ids::default(),
@@ -266,7 +276,7 @@ impl Broker {
             Packet::Command(command) if command.is_response() => self.on_response(now, conn, command, env),
             Packet::Command(command) => self.on_request(now, conn, command, env),
             Packet::HaReport { .. } | Packet::HaBlock { .. } => {
-                self.replication.on_packet(now, conn, &packet, &mut self.store, env);
+                self.replication.on_packet(now, conn, &packet, &mut self.epochs, &mut self.store, env);
             }
         }
     }
@@ -280,7 +290,7 @@ impl Broker {
     ) {
         let is_taken = if conn.is_dialled() {
             self.register.on_response(conn, response, &self.config, env)
-                || self.on_master_answer(conn, response)
+                || self.on_master_answer(now, conn, response, env)
         } else {
             self.on_client_answer(now, conn, response, env)
         };
@@ -306,7 +316,7 @@ impl Broker {
             }
             Protocol::Remoting => self.conns.opened(conn, peer),
             Protocol::HaSlave | Protocol::HaMaster => {
-                self.replication.on_opened(now, conn, protocol, &self.store, env);
+                self.replication.on_opened(now, conn, protocol, self.is_serving(), env);
             }
         }
     }
@@ -333,7 +343,7 @@ impl Broker {
         result: Result<(), DiskError>,
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
-        if self.store.on_synced(now, id, result, env) {
+        if self.store.on_synced(now, id, result, env) || self.on_cut_synced(id, result, env) {
             return;
         }
         let (path, taken) = if let Some(taken) = self.topics.file.on_synced(now.mono, id, result) {
@@ -342,6 +352,10 @@ impl Broker {
             (self.groups.file.path(), taken)
         } else if let Some(taken) = self.delays.file.on_synced(now.mono, id, result) {
             (self.delays.file.path(), taken)
+        } else if let Some(taken) = self.epochs.file.on_synced(now.mono, id, result) {
+            (self.epochs.file.path(), taken)
+        } else if let Some(taken) = self.epochs.own_file.on_synced(now.mono, id, result) {
+            (self.epochs.own_file.path(), taken)
         } else if let Some(taken) = self.offsets.on_synced(now.mono, id, result, env.disk) {
             (self.offsets.file.path(), taken)
         } else {
@@ -384,6 +398,7 @@ impl Broker {
                 let clean = self.topics.file.is_clean()
                     && self.groups.file.is_clean()
                     && self.delays.file.is_clean()
+                    && self.epochs.is_durable()
                     && self.offsets.file.is_clean();
                 if self.store.is_stopped() && clean && self.acks.len() == 0 {
                     self.phase = Phase::Stopped;
@@ -402,6 +417,13 @@ impl Broker {
             env.out.push(Effect::Emit(BrokerEvent::Progress { done, total }));
         }
         if self.store.is_ready() {
+            if !self.is_epoch_begun && !self.replication.is_slave() {
+                self.epochs.begin(self.store.log_end(), &mut env.rng.fork("epoch"));
+                self.is_epoch_begun = true;
+            }
+            if self.is_epoch_begun && !self.epochs.is_durable() {
+                return;
+            }
             if self.adopts_topics {
                 self.topics.adopt_queues(now.wall, &self.store);
             }
@@ -435,6 +457,18 @@ impl Broker {
         let marks = self.watermarks();
         let conns = &mut self.conns;
         self.acks.release(now.mono, marks, &self.topics.file, |conn, reply| conns.send(conn, reply, env));
+    }
+
+    /// Writes the epochs, without which nothing is written or followed.
+    fn settle_epochs<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        if self.epochs.file.is_due(now.mono) {
+            let bytes = self.epochs.to_text();
+            self.epochs.file.begin(SyncId(self.ids.next()), bytes, env.out);
+        }
+        if self.epochs.own_file.is_due(now.mono) {
+            let bytes = self.epochs.own_json();
+            self.epochs.own_file.begin(SyncId(self.ids.next()), bytes, env.out);
+        }
     }
 
     /// Writes the tables that changed.
@@ -479,6 +513,7 @@ impl<D: Disk> Machine<D> for Broker {
             Input::Synced { id, result } => self.on_synced(now, id, result, env),
             Input::Fetched { id, result } => {
                 let _ = self.store.on_fetched(now, id, result, env)
+                    || self.cut.as_mut().is_some_and(|cut| cut.on_fetched(id))
                     || self.replication.on_fetched(now, id, result)
                     || self.delays.on_fetched(id, result)
                     || self.on_pull_fetched(now, id, result, env)
@@ -499,9 +534,13 @@ impl<D: Disk> Machine<D> for Broker {
         self.settle_delays(now, env);
         self.replication.before_store(&mut self.store);
         self.store.settle(now, env);
-        self.replication.settle(now, &self.register.master, &self.store, env);
+        if self.cut.is_none() {
+            self.replication.settle(now, &self.register.master, &self.epochs, &self.store, env);
+        }
         self.advance_recovery(now, env);
         self.settle_upstream(now, env);
+        self.settle_cut(env);
+        self.settle_epochs(now, env);
         self.settle_calls(now, env);
         self.settle_searches(env);
         self.settle_pulls(now, env);
@@ -527,7 +566,13 @@ impl<D: Disk> Machine<D> for Broker {
         [
             leaving,
             self.store.deadline(),
-            self.replication.deadline(),
+            self.replication.deadline().filter(|_| self.cut.is_none()),
+            self.cut
+                .as_ref()
+                .filter(|cut| cut.is_runnable())
+                .map(|_| (Instant::ZERO, "copy of a parted tail")),
+            named(self.epochs.file.deadline(), "epochFileCheckpoint"),
+            named(self.epochs.own_file.deadline(), "gantryEpochs.json"),
             self.searches.is_runnable().then_some((Instant::ZERO, "search by key")),
             named(self.calls.deadline(), "answer of a client"),
             named(self.holds.deadline(), "end of a long poll"),
@@ -556,6 +601,7 @@ impl<D: Disk> Machine<D> for Broker {
         self.calls.check_invariants();
         self.acks.check_invariants();
         self.replication.check_invariants();
+        self.epochs.check_invariants();
         self.delays.check_invariants();
     }
 }

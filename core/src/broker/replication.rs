@@ -5,7 +5,8 @@
 
 use alloc::format;
 
-use super::ha::{HaConfig, Primary, Replica};
+use super::ha::epochs::Epochs;
+use super::ha::{HaConfig, MasterLog, Primary, Replica, Verdict};
 use super::register::MasterAddress;
 use super::store::{FlushMode, Store};
 use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Now, Protocol};
@@ -38,6 +39,8 @@ pub(super) struct Replication {
     /// End of what enough slaves have ever acknowledged.
     acknowledged: u64,
     next_conn: u64,
+    /// As far as it can be told from where its replication port is.
+    master_guess: Option<alloc::string::String>,
 }
 
 impl Replication {
@@ -51,6 +54,7 @@ impl Replication {
             role,
             primary: Primary::new(ha.clone(), flush),
             is_master_fixed: master.is_some(),
+            master_guess: master.as_deref().and_then(port_of_clients),
             replica: Replica::new(ha.clone(), flush, master),
             acknowledged: 0,
             next_conn: 0,
@@ -81,13 +85,13 @@ impl Replication {
         now: Now,
         conn: ConnId,
         protocol: Protocol,
-        store: &Store,
+        is_serving: bool,
         env: &mut Env<'_, D, E>,
     ) {
-        if protocol == Protocol::HaMaster && !self.is_slave() && store.is_ready() {
+        if protocol == Protocol::HaMaster && !self.is_slave() && is_serving {
             self.primary.on_opened(now, conn);
         } else if protocol == Protocol::HaSlave && self.replica.owns(conn) {
-            self.replica.on_opened(now, conn, env);
+            self.replica.on_opened(now, conn);
         } else {
             env.out.push(Effect::Close { conn });
         }
@@ -99,12 +103,15 @@ impl Replication {
         now: Now,
         conn: ConnId,
         packet: &Packet,
+        epochs: &mut Epochs,
         store: &mut Store,
         env: &mut Env<'_, D, E>,
     ) {
         match packet {
             Packet::HaReport { offset } => self.primary.on_report(now, conn, *offset, store, env),
-            Packet::HaBlock { offset, body } => self.replica.on_block(now, conn, *offset, body, store, env),
+            Packet::HaBlock { offset, body } => {
+                self.replica.on_block(now, conn, *offset, body, epochs, store, env);
+            }
             Packet::Command(_) => unreachable!("the caller takes commands"),
         }
     }
@@ -137,6 +144,7 @@ impl Replication {
         &mut self,
         now: Now,
         master: &MasterAddress,
+        epochs: &Epochs,
         store: &Store,
         env: &mut Env<'_, D, E>,
     ) {
@@ -153,11 +161,40 @@ impl Replication {
             *next += 1;
             ConnId::dialled(MASTER_CONNS | *next)
         };
-        self.replica.settle(now, store, next_conn, env);
+        self.replica.settle(now, epochs, store, next_conn, env);
     }
 
     pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
         if self.is_slave() { self.replica.deadline() } else { self.primary.deadline() }
+    }
+
+    /// Whether the master's epochs are waited for.
+    pub(super) fn is_asking(&self) -> bool {
+        self.is_slave() && self.replica.is_asking()
+    }
+
+    /// The master's epochs.
+    pub(super) fn on_epochs<D: Disk, E>(
+        &mut self,
+        now: Now,
+        master: MasterLog,
+        epochs: &mut Epochs,
+        store: &Store,
+        env: &mut Env<'_, D, E>,
+    ) -> Verdict {
+        self.replica.on_epochs(now, master, epochs, store, env)
+    }
+
+    /// The master does not tell its epochs now.
+    pub(super) fn on_no_epochs<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
+        self.replica.on_no_epochs(now, env);
+    }
+
+    /// Where the master serves clients: as the name servers say, or one below its replication port, which is RocketMQ's
+    /// default.
+    pub(super) fn master_addr<'a>(&'a self, told: &'a MasterAddress) -> Option<&'a str> {
+        let told = told.master_addr.as_deref().filter(|address| !address.is_empty());
+        told.or(self.master_guess.as_deref())
     }
 
     pub(super) fn check_invariants(&self) {
@@ -173,4 +210,10 @@ impl Replication {
             known.unwrap_or("(unknown)")
         )
     }
+}
+
+fn port_of_clients(ha_addr: &str) -> Option<alloc::string::String> {
+    let (host, port) = ha_addr.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    Some(format!("{host}:{}", port.checked_sub(1)?))
 }

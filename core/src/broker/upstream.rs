@@ -13,14 +13,19 @@
 
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Broker, BrokerEvent};
-use crate::io::{ConnId, Disk, Effect, Env, Now, Peer, Protocol};
+use super::ha::cut::Cut;
+use super::ha::epochs::is_rising;
+use super::ha::{MasterLog, Verdict};
+use super::store::{CUT_FILE, FlushMode};
+use super::{Broker, BrokerEvent, BrokerRole};
+use crate::io::{ConnId, Disk, DiskError, Effect, Env, Now, Peer, Protocol, SyncId};
 use crate::time::{Duration, Instant};
-use crate::wire::body::BodyError;
+use crate::wire::body::{self, BodyError, EpochEntryCache};
 use crate::wire::code::{request_code, response_code};
 use crate::wire::request::{Header, UpdateConsumerOffsetRequest};
 use crate::wire::{Command, Ext, Packet};
@@ -35,10 +40,13 @@ const REDIAL_AFTER: Duration = Duration::from_secs(3);
 const POLL_PAUSE: Duration = Duration::from_secs(1);
 /// Says to a Gantry master that a commit comes home from a slave and must not move an offset back. Others pass over it.
 pub(super) const ONLY_FORWARD: &str = "gantryOnlyForward";
+/// In a Gantry master's answer with its epochs: whether it promises that acknowledged messages outlive power or disk.
+pub(super) const KEEPS: &str = "gantryKeeps";
 
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Ask {
+    Epochs,
     Topics,
     Groups,
     Offsets,
@@ -135,6 +143,16 @@ impl Upstream {
         under_way.take_if(|request| request.opaque == opaque).map(|request| request.ask)
     }
 
+    /// Asks for the master's epochs, before anything else.
+    fn want_epochs(&mut self) {
+        let is_up = matches!(self.state, State::Up { .. });
+        let under_way =
+            matches!(&self.state, State::Up { under_way: Some(UnderWay { ask: Ask::Epochs, .. }), .. });
+        if is_up && !under_way && self.asks.front() != Some(&Ask::Epochs) {
+            self.asks.push_front(Ask::Epochs);
+        }
+    }
+
     /// Dials, polls, asks what is next.
     fn settle<D>(
         &mut self,
@@ -207,6 +225,7 @@ impl Upstream {
 fn request_of(ask: &Ask) -> Command {
     let plain = |code: i32| Command::request(code, Ext::None);
     match ask {
+        Ask::Epochs => plain(request_code::GET_BROKER_EPOCH_CACHE),
         Ask::Topics => plain(request_code::GET_ALL_TOPIC_CONFIG),
         Ask::Groups => plain(request_code::GET_ALL_SUBSCRIPTIONGROUP_CONFIG),
         Ask::Offsets => plain(request_code::GET_ALL_CONSUMER_OFFSET),
@@ -231,8 +250,18 @@ fn request_of(ask: &Ask) -> Command {
 
 impl Broker {
     /// An answer of the master; false when nobody asked for it.
-    pub(super) fn on_master_answer(&mut self, conn: ConnId, answer: &Command) -> bool {
+    pub(super) fn on_master_answer<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        answer: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> bool {
         let Some(ask) = self.upstream.take_under_way(conn, answer.opaque) else { return false };
+        if ask == Ask::Epochs {
+            self.on_master_epochs(now, answer, env);
+            return true;
+        }
         if answer.code != response_code::SUCCESS {
             let remark = answer.remark.as_deref().unwrap_or_default();
             tracing::warn!(?ask, code = answer.code, remark, "the master refuses");
@@ -244,8 +273,78 @@ impl Broker {
         true
     }
 
+    /// A broker that does not know the question, or answers it without Gantry's mark, is followed as RocketMQ's are. One
+    /// that is starting is asked again.
+    fn on_master_epochs<D: Disk>(&mut self, now: Now, answer: &Command, env: &mut Env<'_, D, BrokerEvent>) {
+        let keeps = answer.ext.get(KEEPS).map(|value| value == "true");
+        let master = match (answer.code, keeps) {
+            (response_code::SUCCESS, Some(keeps)) => match body::decode::<EpochEntryCache>(&answer.body) {
+                Ok(cache) if is_rising(&cache.epoch_list) => {
+                    MasterLog::Gantry { epochs: cache.epoch_list, end: cache.max_offset, keeps }
+                }
+                Ok(_) | Err(_) => {
+                    tracing::warn!("the master's epochs are not understood");
+                    return self.replication.on_no_epochs(now, env);
+                }
+            },
+            (
+                response_code::SUCCESS
+                | response_code::SYSTEM_ERROR
+                | response_code::REQUEST_CODE_NOT_SUPPORTED,
+                None,
+            ) => MasterLog::Plain,
+            (code, _) => {
+                tracing::debug!(code, "the master does not tell its epochs yet");
+                return self.replication.on_no_epochs(now, env);
+            }
+        };
+        match self.replication.on_epochs(now, master, &mut self.epochs, &self.store, env) {
+            Verdict::Settled => {}
+            Verdict::Cut(at) => match Cut::begin(now, at, self.store.log_end(), env.disk) {
+                Ok(cut) => self.cut = Some(cut),
+                Err(error) => tracing::warn!(%error, "no room to keep aside what the master does not have"),
+            },
+        }
+    }
+
+    /// Copies on what is to be cut off.
+    pub(super) fn settle_cut<D: Disk>(&mut self, env: &mut Env<'_, D, BrokerEvent>) {
+        if let Some(cut) = &mut self.cut
+            && let Err(error) = cut.settle(&self.store, env)
+        {
+            tracing::warn!(%error, "what the master does not have could not be kept aside");
+            self.cut = None;
+        }
+    }
+
+    /// A sync of the copy completed; false when it is somebody else's.
+    pub(super) fn on_cut_synced<D: Disk>(
+        &mut self,
+        id: SyncId,
+        result: Result<(), DiskError>,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> bool {
+        match self.cut.as_mut().and_then(|cut| cut.on_synced(id, result)) {
+            None => return false,
+            Some(Ok(None)) => {}
+            Some(Ok(Some(reason))) => env.out.push(Effect::Fail { reason, restart: true }),
+            Some(Err(error)) => {
+                // Whether the mark is on the disk is not known.
+                let reason = format!("{CUT_FILE}: not written: {error}; starting again from the disk");
+                env.out.push(Effect::Fail { reason, restart: true });
+            }
+        }
+        true
+    }
+
+    /// A message acknowledged here outlives more than this process: by a sync, or by a slave.
+    pub(super) fn keeps_promises_of_slaves(&self) -> bool {
+        self.config.role == BrokerRole::SyncMaster || self.config.store.flush == FlushMode::Sync
+    }
+
     fn take_master_answer(&mut self, ask: &Ask, answer: &Command) -> Result<(), BodyError> {
         match ask {
+            Ask::Epochs => Ok(()),
             Ask::Topics => self.topics.follow(&answer.body),
             Ask::Groups => self.groups.follow(&answer.body),
             Ask::Offsets => {
@@ -264,7 +363,10 @@ impl Broker {
     /// Asks the master what is to be asked.
     pub(super) fn settle_upstream<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
         if self.is_serving() && self.replication.is_slave() {
-            let master = self.register.master.master_addr.as_deref().filter(|address| !address.is_empty());
+            let master = self.replication.master_addr(&self.register.master);
+            if self.replication.is_asking() {
+                self.upstream.want_epochs();
+            }
             let (queues, interval) = (self.store.queue_count(), self.config.slave_sync_interval);
             self.upstream.settle(now.mono, master, queues, interval, env);
         }

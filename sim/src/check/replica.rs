@@ -1,15 +1,15 @@
 //! Verifies, on the disks in the end: the logs of master and follower are the same bytes as far as both reach, and the
 //! follower has everything that the master has.
 //!
-//! Beyond the first place that a power loss on the master may have taken, a follower that had more may keep it and refuse to
-//! go on; but it never continues another history with the master's.
+//! Under asynchronous flush and synchronous replication a power loss may take from the master what was acknowledged for the
+//! follower's sake: beyond the first such place a follower that had more may keep it and refuse to go on; but it never continues another history with the master's.
 //!
 //! Does not verify: that a follower which parted comes together with its master again.
 
 use gantry_disk::MemoryDisk;
 
 use super::ledger::Ledger;
-use super::{Flush, Setup, Verdict, stuck_because, unsafe_because};
+use super::{Flush, Replication, Setup, Verdict, stuck_because, unsafe_because};
 
 const NAME: &str = "replica";
 const BLANK_MAGIC: u32 = 0xCBD4_3194;
@@ -87,9 +87,14 @@ fn not_spliced(master: &Log<'_>, follower: &Log<'_>, parted: u64) -> Verdict {
 /// has. What the master vouched for before the first one and still has was not taken, nor anything before it.
 fn common_prefix(setup: &Setup, ledger: &Ledger) -> u64 {
     let mut losses = ledger.power_losses().iter().filter(|(host, _)| *host == setup.cast.master);
-    let Some((_, first)) = losses.next().filter(|_| setup.flush == Flush::Async) else { return u64::MAX };
+    let Some((_, first)) = losses.next().filter(|_| may_refuse(setup)) else { return u64::MAX };
     let kept = ledger.promises().filter(|(_, _, promise)| promise.excused.is_none() && promise.at < *first);
     kept.map(|(_, _, promise)| promise.physical).max().unwrap_or(0)
+}
+
+/// Whether a follower may hold the only copy of what was acknowledged.
+fn may_refuse(setup: &Setup) -> bool {
+    setup.flush == Flush::Async && setup.replication == Replication::Sync
 }
 
 fn differ(at: u64) -> Verdict {

@@ -140,7 +140,7 @@ impl World {
             let next = due.filter(|at| *at < end).unwrap_or(end).max(self.now.mono);
             self.set_time(next);
             self.run();
-            if next == end {
+            if next == end || self.failed.is_some() {
                 return;
             }
         }
@@ -157,6 +157,16 @@ impl World {
     /// `kill -9`, then a new life over the same disk.
     pub(crate) fn kill(self) -> World {
         self.kill_with(|config| config)
+    }
+
+    /// The power goes: what was not synced may be lost, as the seed says.
+    pub(crate) fn lose_power(self, seed: u64) -> World {
+        let mut disk = self.node.into_disk();
+        disk.power_loss(&mut Rng::from_seed(seed));
+        disk.revive();
+        let mut world = World::over(self.config, disk);
+        world.set_time(self.now.mono);
+        world
     }
 
     pub(crate) fn kill_with(self, change: impl FnOnce(BrokerConfig) -> BrokerConfig) -> World {

@@ -174,6 +174,16 @@ impl Pair {
         self.master.take().expect("there is one")
     }
 
+    /// `kill -9` of the slave.
+    pub(crate) fn restart_slave(&mut self) {
+        for (_, theirs) in std::mem::take(&mut self.wires) {
+            self.master().input(Input::Closed { conn: theirs, why: CloseReason::Peer });
+        }
+        let slave = std::mem::replace(&mut self.slave, World::new(config()));
+        self.slave = slave.kill();
+        self.slave.run();
+    }
+
     pub(crate) fn master(&mut self) -> &mut World {
         self.master.as_mut().expect("there is one")
     }
@@ -273,4 +283,61 @@ fn with_its_master_gone_a_slave_serves_and_its_commits_come_home_later() {
     let _ = pair.master().call(client, commit("G", "T", 0, 2));
     pair.pass(Duration::from_secs(12));
     assert_eq!(pair.slave.committed("G", "T", 0), Some(2));
+}
+
+/// A master that loses power before it has synced the second message, which its slave has.
+fn part(master: BrokerConfig) -> Pair {
+    let mut pair = Pair::new(master, slave_config());
+    assert_eq!(pair.send("T", "one"), response_code::SUCCESS);
+    pair.pass(Duration::from_secs(12));
+    pair.master().disk().set_automatic(false);
+    let conn = pair.master().connect(1);
+    pair.master().post(conn, send("T", 0, "", "lost"));
+    for _ in 0..4 {
+        pair.master().turn();
+        pair.deliver_once();
+        pair.slave.run();
+    }
+    assert_eq!(pair.slave.broker().store().log_end(), pair.master().broker().store().log_end());
+    let gone = pair.lose_master();
+    let mut master = gone.lose_power(2);
+    master.run();
+    assert!(master.broker().store().log_end() < pair.slave.broker().store().log_end(), "it was lost");
+    pair.master = Some(master);
+    pair
+}
+
+#[test]
+fn a_slave_with_more_than_its_master_kept_goes_back_and_keeps_it_aside() {
+    let mut pair = part(config());
+    assert_eq!(pair.send("T", "another"), response_code::SUCCESS);
+    pair.pass(Duration::from_secs(15));
+    let reason = pair.slave.failed.clone().expect("starts again to cut its log");
+    assert!(reason.contains("diverged/"), "{reason}");
+    pair.restart_slave();
+    pair.pass(Duration::from_secs(15));
+    assert_eq!(pair.slave.failed, None);
+    assert_eq!(pair.slave.broker().store().log_end(), pair.master().broker().store().log_end());
+    let conn = pair.slave.connect(2);
+    let found = pair.slave.call(conn, pull("T", 0, 1));
+    assert_eq!(found.code, response_code::SUCCESS);
+    assert!(found.body.windows(7).any(|bytes| bytes == b"another"), "the master's message, not the lost one");
+    assert!(pair.slave.disk().peek("cutLogTo").is_none());
+    // It follows on after both started again.
+    assert_eq!(pair.send("T", "third"), response_code::SUCCESS);
+    pair.pass(Duration::from_secs(1));
+    assert_eq!(pair.slave.broker().store().log_end(), pair.master().broker().store().log_end());
+}
+
+#[test]
+fn a_slave_keeps_what_may_have_been_acknowledged_for_its_sake() {
+    let mut master = config();
+    master.role = BrokerRole::SyncMaster;
+    let mut pair = part(master);
+    let end = pair.slave.broker().store().log_end();
+    pair.pass(Duration::from_secs(20));
+    assert_eq!(pair.slave.failed, None);
+    assert_eq!(pair.slave.broker().store().log_end(), end, "it keeps what it has");
+    let conn = pair.slave.connect(2);
+    assert_eq!(pair.slave.call(conn, pull("T", 0, 1)).code, response_code::SUCCESS, "and serves it");
 }

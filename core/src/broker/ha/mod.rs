@@ -3,8 +3,13 @@
 //! The slave's first report is where it wants to begin; every later one acknowledges. The broker hands over what happens on
 //! connections of [`crate::io::Protocol::HaMaster`] and [`crate::io::Protocol::HaSlave`], and calls `settle` after the store's.
 //!
-//! Absent on purpose: any change of role, and any truncation of a replica's own data.
+//! Between Gantry peers the slave asks for its master's epochs before a byte is sent (see [`epochs`]), over the port of the
+//! clients; other masters do not know them, and are followed as far as the end of the slave's log is found in theirs.
+//!
+//! Absent on purpose: any change of role.
 
+pub(crate) mod cut;
+pub(crate) mod epochs;
 mod primary;
 mod replica;
 
@@ -12,6 +17,7 @@ use core::time::Duration;
 
 pub use primary::Primary;
 pub use replica::Replica;
+pub(crate) use replica::{MasterLog, Verdict};
 
 /// Limits of replication.
 #[derive(Clone, Debug)]

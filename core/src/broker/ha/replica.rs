@@ -14,11 +14,13 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::epochs::{Epochs, Shared};
 use super::{HaConfig, ID_SPACE};
 use crate::broker::store::{AppendError, FlushMode, Store};
 use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Now, Peer, Protocol};
 use crate::time::{Duration, Instant};
 use crate::wire::Packet;
+use crate::wire::body::EpochEntry;
 
 /// So much of this log's end, within its last segment, is compared with the master's. A last record longer than this is compared
 /// in part.
@@ -63,13 +65,51 @@ enum State {
         conn: ConnId,
         overlap: Overlap,
     },
+    /// The master is asked for its epochs.
+    Asking {
+        conn: ConnId,
+        overlap: Overlap,
+        until: Instant,
+    },
+    /// Its list goes to the disk, before the first byte.
+    Adopting {
+        conn: ConnId,
+        overlap: Overlap,
+    },
     Connected {
         conn: ConnId,
         overlap: Overlap,
+        /// The master's list, to be taken once the end of this log is found in its log; then it is dialled again.
+        trial: Option<Vec<EpochEntry>>,
         heard_at: Instant,
         reported: u64,
         reported_at: Instant,
     },
+}
+
+/// How long the master's epochs are waited for.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a master says of its log.
+#[derive(Clone, Debug)]
+pub(crate) enum MasterLog {
+    /// It knows nothing of epochs: it is no Gantry, or an old one.
+    Plain,
+    Gantry {
+        epochs: Vec<EpochEntry>,
+        end: u64,
+        /// Whether what was acknowledged there may be here alone.
+        keeps: bool,
+    },
+}
+
+/// What becomes of this log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// It is followed, or not.
+    Settled,
+    /// It is to be cut there.
+    Cut(u64),
 }
 
 /// The stream from the master.
@@ -97,7 +137,10 @@ impl Replica {
     pub fn owns(&self, conn: ConnId) -> bool {
         match &self.state {
             State::Waiting { .. } | State::Fetching(_) => false,
-            State::Dialling { conn: own, .. } | State::Connected { conn: own, .. } => *own == conn,
+            State::Dialling { conn: own, .. }
+            | State::Asking { conn: own, .. }
+            | State::Adopting { conn: own, .. }
+            | State::Connected { conn: own, .. } => *own == conn,
         }
     }
 
@@ -106,32 +149,127 @@ impl Replica {
         matches!(self.state, State::Connected { .. })
     }
 
-    /// The dial succeeded: says where the master is to begin.
-    pub fn on_opened<D: Disk, E>(&mut self, now: Now, conn: ConnId, env: &mut Env<'_, D, E>) {
+    /// The dial succeeded: the master is to be asked for its epochs. Whoever answers from now on is who holds this
+    /// connection, or the connection is dead.
+    pub fn on_opened(&mut self, now: Now, conn: ConnId) {
         let before = core::mem::replace(&mut self.state, State::Waiting { dial_at: now.mono });
         let State::Dialling { conn: own, overlap } = before else {
             self.state = before;
             return;
         };
         debug_assert!(own == conn, "the caller asks who owns a connection");
-        let offset = overlap.at;
+        self.state = State::Asking { conn, overlap, until: now.mono + ASK_TIMEOUT };
+    }
+
+    /// Whether the master's epochs are waited for.
+    pub(crate) fn is_asking(&self) -> bool {
+        matches!(self.state, State::Asking { .. })
+    }
+
+    /// The master's epochs. Its log and this one are the same up to the end of the newest epoch that both have: a slave
+    /// that ends there follows. One that has more holds a tail which that master never wrote or has lost. A tail that this
+    /// broker wrote itself as master was acknowledged by it alone, and a tail of a master that promises nothing beyond its
+    /// process is worth no more than that: both are kept aside, and the slave goes back. Any other tail may hold the only
+    /// copy of what was acknowledged as safe: this log stays as it is, and follows nobody, until the operator decides.
+    pub(crate) fn on_epochs<D: Disk, E>(
+        &mut self,
+        now: Now,
+        master: MasterLog,
+        epochs: &mut Epochs,
+        store: &Store,
+        env: &mut Env<'_, D, E>,
+    ) -> Verdict {
+        let State::Asking { conn, .. } = self.state else { return Verdict::Settled };
+        let end = store.log_end();
+        let is_empty = end == store.log_min();
+        let (shared, entries, keeps) = match master {
+            MasterLog::Plain => {
+                epochs.adopt(Vec::new());
+                self.adopting(now);
+                return Verdict::Settled;
+            }
+            MasterLog::Gantry { epochs: entries, .. } if is_empty => {
+                epochs.adopt(entries);
+                self.adopting(now);
+                return Verdict::Settled;
+            }
+            MasterLog::Gantry { epochs: entries, end: master_end, keeps } => {
+                (epochs.shared(end, &entries, master_end), entries, keeps)
+            }
+        };
+        match shared {
+            Shared::UpTo(shared) if shared == end => {
+                epochs.adopt(entries);
+                self.adopting(now);
+            }
+            Shared::UpTo(shared) if shared >= store.log_min() && (epochs.is_own_from(shared) || !keeps) => {
+                self.give_up(now, env);
+                return Verdict::Cut(shared);
+            }
+            Shared::UpTo(shared) => {
+                tracing::warn!(
+                    shared,
+                    end,
+                    "this log goes on where the master's does not, with what may have been acknowledged: it is kept and \
+                     follows nobody. Either make this broker the master, or move its store elsewhere and start it anew"
+                );
+                self.give_up(now, env);
+            }
+            Shared::Unknown => self.connect(now, conn, Some(entries), env),
+        }
+        Verdict::Settled
+    }
+
+    /// There is no answer, or none that is understood: later.
+    pub(crate) fn on_no_epochs<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
+        if self.is_asking() {
+            self.give_up(now, env);
+        }
+    }
+
+    fn adopting(&mut self, now: Now) {
+        self.state = match core::mem::replace(&mut self.state, State::Waiting { dial_at: now.mono }) {
+            State::Asking { conn, overlap, .. } => State::Adopting { conn, overlap },
+            other @ (State::Waiting { .. }
+            | State::Fetching(_)
+            | State::Dialling { .. }
+            | State::Adopting { .. }
+            | State::Connected { .. }) => other,
+        };
+    }
+
+    /// Says where the master is to begin.
+    fn connect<D, E>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        trial: Option<Vec<EpochEntry>>,
+        env: &mut Env<'_, D, E>,
+    ) {
+        let before = core::mem::replace(&mut self.state, State::Waiting { dial_at: now.mono });
+        let (State::Asking { overlap, .. } | State::Adopting { overlap, .. }) = before else {
+            self.state = before;
+            return;
+        };
+        let (offset, at) = (overlap.at, now.mono);
         self.state =
-            State::Connected { conn, overlap, heard_at: now.mono, reported: offset, reported_at: now.mono };
+            State::Connected { conn, overlap, trial, heard_at: at, reported: offset, reported_at: at };
         env.send(conn, Packet::HaReport { offset });
         tracing::info!(offset, "following the master");
     }
 
     /// A piece of the master's log.
-    pub fn on_block<D: Disk, E>(
+    pub(crate) fn on_block<D: Disk, E>(
         &mut self,
         now: Now,
         conn: ConnId,
         offset: u64,
         body: &Bytes,
+        epochs: &mut Epochs,
         store: &mut Store,
         env: &mut Env<'_, D, E>,
     ) {
-        let State::Connected { conn: own, overlap, heard_at, .. } = &mut self.state else { return };
+        let State::Connected { conn: own, overlap, trial, heard_at, .. } = &mut self.state else { return };
         if *own != conn {
             return;
         }
@@ -151,6 +289,15 @@ impl Replica {
                 return;
             };
             known = shared;
+        }
+        if overlap.rest.is_empty()
+            && let Some(entries) = trial.take()
+        {
+            // It is the same log: from now on its epochs say so.
+            epochs.adopt(entries);
+            self.give_up(now, env);
+            self.state = State::Waiting { dial_at: now.mono };
+            return;
         }
         let (offset, body) = (offset + known as u64, &body[known..]);
         if body.is_empty() {
@@ -186,7 +333,10 @@ impl Replica {
 
     fn give_up<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
         match self.state {
-            State::Connected { conn, .. } | State::Dialling { conn, .. } => {
+            State::Connected { conn, .. }
+            | State::Dialling { conn, .. }
+            | State::Asking { conn, .. }
+            | State::Adopting { conn, .. } => {
                 env.out.push(Effect::Close { conn });
             }
             State::Waiting { .. } | State::Fetching(_) => {}
@@ -217,9 +367,10 @@ impl Replica {
 
     /// Dials, reports, and gives up a master that fell silent. Call after the store's `settle`; `next_conn` names a new
     /// connection.
-    pub fn settle<D: Disk, E>(
+    pub(crate) fn settle<D: Disk, E>(
         &mut self,
         now: Now,
+        epochs: &Epochs,
         store: &Store,
         next_conn: impl FnOnce() -> ConnId,
         env: &mut Env<'_, D, E>,
@@ -228,14 +379,25 @@ impl Replica {
         match &mut self.state {
             State::Waiting { dial_at } if now.mono >= *dial_at && self.master.is_some() => {
                 // What is on its way to the disk must not be asked for again.
-                if store.is_ready() && durable == store.log_end() {
+                if store.is_ready() && durable == store.log_end() && epochs.is_durable() {
                     self.dial(now, store, next_conn, env);
                 } else {
                     *dial_at = now.mono + DIAL_CHECK_INTERVAL;
                 }
             }
             State::Waiting { .. } | State::Fetching(_) | State::Dialling { .. } => {}
-            State::Connected { conn, overlap, heard_at, reported, reported_at } => {
+            State::Asking { until, .. } => {
+                if now.mono >= *until {
+                    self.give_up(now, env);
+                }
+            }
+            State::Adopting { conn, .. } => {
+                let conn = *conn;
+                if epochs.is_durable() {
+                    self.connect(now, conn, None, env);
+                }
+            }
+            State::Connected { conn, overlap, heard_at, reported, reported_at, .. } => {
                 // Until the end of this log has been found in the master's, nothing of it is acknowledged.
                 let known = if overlap.rest.is_empty() { durable } else { overlap.at };
                 if now.mono >= *heard_at + self.config.housekeeping_interval {
@@ -283,7 +445,8 @@ impl Replica {
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
         match &self.state {
             State::Waiting { dial_at } => self.master.as_ref().map(|_| (*dial_at, "HA dial")),
-            State::Fetching(_) | State::Dialling { .. } => None,
+            State::Fetching(_) | State::Dialling { .. } | State::Adopting { .. } => None,
+            State::Asking { until, .. } => Some((*until, "the master's epochs")),
             State::Connected { heard_at, reported_at, .. } => Some(
                 (*reported_at + self.config.heartbeat_interval, "HA report")
                     .min((*heard_at + self.config.housekeeping_interval, "HA housekeeping")),

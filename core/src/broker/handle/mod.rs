@@ -4,6 +4,7 @@
 
 mod back;
 mod client;
+mod epoch;
 mod group;
 mod info;
 mod offset;
@@ -167,6 +168,7 @@ impl Broker {
             code::QUERY_CORRECTION_OFFSET => self.on_query_correction(request),
             code::CLONE_GROUP_OFFSET => self.on_clone_group_offset(request),
             code::GET_ALL_CONSUMER_OFFSET => self.on_get_all_consumer_offsets(request),
+            code::GET_BROKER_EPOCH_CACHE => self.on_get_epochs(request),
             code::GET_ALL_DELAY_OFFSET => self.on_get_all_delay_offsets(request),
             code::UPDATE_BROKER_CONFIG => self.on_update_broker_config(now, request, env),
             code::GET_BROKER_CONFIG => self.on_get_broker_config(request),

@@ -49,6 +49,8 @@ use time::TimeSearch;
 /// Exists while a broker has the store open; left behind by a crash.
 const ABORT_FILE: &str = "abort";
 const CHECKPOINT_FILE: &str = "checkpoint";
+/// Says where recovery is to cut the log: what lies behind is no longer this broker's (see `ha::cut`).
+pub(crate) const CUT_FILE: &str = "cutLogTo";
 /// The top byte of this module's sync and fetch ids.
 const ID_SPACE: u64 = 1 << 56;
 /// A record may be this much longer than the longest body.

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use super::checkpoint::Checkpoint;
 use super::commit_log::{COMMIT_LOG_DIR, file_name};
 use super::consume_queue::{CONSUME_QUEUE_DIR, ConsumeQueue, CqEntry, ENTRY_BYTES, MinSearch};
-use super::{ABORT_FILE, CHECKPOINT_FILE, Phase, QueueIx, Store};
+use super::{ABORT_FILE, CHECKPOINT_FILE, CUT_FILE, Phase, QueueIx, Store};
 use crate::io::{
     Disk, DiskError, Effect, Env, Extent, FetchId, FileId, FileKind, Now, Residency, SyncId, SyncTarget,
 };
@@ -38,6 +38,8 @@ pub(crate) struct Recovery {
     begin: u64,
     position: u64,
     unclean: bool,
+    /// The log ends here, whatever follows.
+    cut: Option<u64>,
     blocks: BTreeMap<(FileId, u64), Vec<u8>>,
     fetching: Option<(FetchId, Extent)>,
     buffer: Vec<u8>,
@@ -79,6 +81,7 @@ impl Store {
     /// Opens everything and begins the job.
     pub(super) fn begin_recovery<D: Disk>(&mut self, disk: &mut D) -> Result<(), String> {
         let say = |path: &str, error: DiskError| format!("{path}: {error}");
+        let cut = read_cut(disk)?;
         let unclean = disk.stat(ABORT_FILE).map_err(|error| say(ABORT_FILE, error))?.is_some();
         self.checkpoint = match disk.read_small(CHECKPOINT_FILE, 1 << 20) {
             Ok(bytes) => Checkpoint::decode(&bytes),
@@ -90,16 +93,27 @@ impl Store {
                 disk.create(ABORT_FILE, 0, FileKind::Journal).map_err(|error| say(ABORT_FILE, error))?;
             disk.close(file);
         }
-        self.log.load(self.complete_below(), disk)?;
+        if let Some(cut) = cut {
+            self.checkpoint.logics_physical = self.checkpoint.logics_physical.min(cut);
+        }
+        let unclean = unclean || cut.is_some();
+        self.log.load(cut.map_or(self.complete_below(), |cut| cut.min(self.complete_below())), disk)?;
+        if cut.is_some_and(|cut| cut < self.log.min()) {
+            return Err(format!("{CUT_FILE}: the log begins behind that place; remove the file"));
+        }
         self.load_queues(unclean, disk)?;
         self.index.load(unclean, self.checkpoint.index_timestamp, disk)?;
-        let (begin, stage) = self.recovery_begin();
+        let (begin, stage) = match cut {
+            Some(_) if self.checkpoint.logics_physical == 0 => (self.log.min(), Stage::Queues { at: 0 }),
+            Some(_) | None => self.recovery_begin(),
+        };
         self.last_store_timestamp = self.checkpoint.physic_timestamp;
         self.phase = Phase::Recovering(Recovery {
             stage,
             begin,
             position: begin,
             unclean,
+            cut,
             blocks: BTreeMap::new(),
             fetching: None,
             buffer: Vec::new(),
@@ -220,8 +234,17 @@ impl Store {
                     }
                 }
             }
+            Stage::Sync { waiting } if !waiting.is_empty() => Ok(Progress::Waiting),
             Stage::Sync { waiting } => {
-                Ok(if waiting.is_empty() { Progress::Done } else { Progress::Waiting })
+                if recovery.cut.take().is_none() {
+                    return Ok(Progress::Done);
+                }
+                // The cut is durable, so it must not be made again once the log has grown.
+                env.disk.delete(CUT_FILE).map_err(failed)?;
+                let id = self.ids.sync();
+                env.out.push(Effect::Sync { id, target: SyncTarget::Dir(String::new()) });
+                waiting.insert(id);
+                Ok(Progress::Waiting)
             }
         }
     }
@@ -279,7 +302,13 @@ impl Store {
         let mut want = READ_BYTES;
         let begin = recovery.position;
         while recovery.position - begin < self.config.recover_slice_bytes {
-            let Some(extent) = self.log.extent(recovery.position, want) else { return Ok(Progress::Done) };
+            let room = recovery.cut.map_or(u64::MAX, |cut| cut.saturating_sub(recovery.position));
+            if room == 0 {
+                return Ok(Progress::Done);
+            }
+            let Some(extent) = self.log.extent(recovery.position, want.min(room)) else {
+                return Ok(Progress::Done);
+            };
             recovery.buffer.clear();
             if disk.read(extent, &mut recovery.buffer)? == Residency::NotResident {
                 return Ok(Progress::Cold(extent));
@@ -292,7 +321,8 @@ impl Store {
             match taken.stop {
                 Stop::Blank => recovery.position = self.end_of_segment(recovery.position),
                 Stop::Needs(bytes) if u64::from(extent.len) < bytes && taken.bytes == 0 => {
-                    let room = self.end_of_segment(recovery.position) - recovery.position;
+                    let rest = self.end_of_segment(recovery.position) - recovery.position;
+                    let room = room.min(rest);
                     if bytes > room || u64::from(extent.len) >= room {
                         return Ok(Progress::Done);
                     }
@@ -354,6 +384,19 @@ impl Store {
         let id = self.ids.sync();
         env.out.push(Effect::Sync { id, target: SyncTarget::Dir(String::new()) });
         waiting.insert(id);
+        if recovery.cut.is_some() {
+            // The old one reaches behind the end.
+            self.checkpoint.confirm_physical = self.checkpoint.logics_physical.min(recovery.position);
+            self.checkpoint.logics_physical = self.checkpoint.confirm_physical;
+            if self.checkpoint.logics_physical == 0 {
+                // Times without an offset would be RocketMQ's before 5.5.
+                self.checkpoint = Checkpoint::default();
+            }
+            let id = self.ids.sync();
+            let bytes = self.checkpoint.encode().into();
+            env.out.push(Effect::Replace { id, path: CHECKPOINT_FILE.into(), bytes });
+            waiting.insert(id);
+        }
         recovery.stage = Stage::Sync { waiting };
         Ok(())
     }
@@ -541,6 +584,18 @@ impl<D: Disk> Scan<'_, D> {
     }
 }
 
+/// Where the log is to be cut, if it is.
+fn read_cut<D: Disk>(disk: &mut D) -> Result<Option<u64>, String> {
+    match disk.read_small(CUT_FILE, 64) {
+        Ok(bytes) => match core::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()) {
+            Some(at) => Ok(Some(at)),
+            None => Err(format!("{CUT_FILE}: is no place in the log; remove the file")),
+        },
+        Err(DiskError::NotFound) => Ok(None),
+        Err(error) => Err(format!("{CUT_FILE}: {error}")),
+    }
+}
+
 impl Recovery {
     fn idle() -> Recovery {
         Recovery {
@@ -548,6 +603,7 @@ impl Recovery {
             begin: 0,
             position: 0,
             unclean: false,
+            cut: None,
             blocks: BTreeMap::new(),
             fetching: None,
             buffer: Vec::new(),

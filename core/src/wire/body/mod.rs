@@ -7,6 +7,7 @@
 //! that is absent has the value it has in a new object of RocketMQ's class. Maps are ordered, so that the same content is the
 //! same text.
 
+mod epoch;
 mod group;
 mod lenient;
 mod object;
@@ -23,6 +24,7 @@ use core::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use epoch::*;
 pub use group::*;
 pub use object::{MessageQueue, MqMap, ObjectWriter};
 pub use register::RegisterBrokerBody;
