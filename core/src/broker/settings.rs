@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::config::BrokerConfig;
 use super::replication::BrokerRole;
-use super::store::FlushMode;
+use super::store::{FlushMode, parse_hours};
 use crate::settings;
 
 /// When a change of a setting takes effect.
@@ -39,6 +39,10 @@ enum Place {
     Usize(fn(&mut BrokerConfig) -> &mut usize, usize, usize),
     /// In ms, at least one.
     Millis(fn(&mut BrokerConfig) -> &mut Duration),
+    /// In hours, at least one.
+    Hours(fn(&mut BrokerConfig) -> &mut Duration),
+    /// Hours of the day, `;` between them.
+    HoursOfDay(fn(&mut BrokerConfig) -> &mut Vec<u8>),
     /// In bytes; what it counts has 20.
     Entries(fn(&mut BrokerConfig) -> &mut u64),
     Flush(fn(&mut BrokerConfig) -> &mut FlushMode),
@@ -52,6 +56,7 @@ enum Place {
 }
 use Place::*;
 
+const SECS_OF_HOUR: u64 = 3600;
 /// Bytes of a file at most.
 const FILE_BYTES_MAX: u64 = i32::MAX as u64;
 
@@ -66,10 +71,17 @@ const TABLE: &[(&str, When, Place)] = &[
     ("brokerPermission", Now, I32(|c| &mut c.permission, 0, 7)),
     ("brokerRole", AtStart, Role(|c| &mut c.role)),
     ("brokerTopicEnable", AtStart, Flag(|c| &mut c.broker_topic)),
+    ("cleanFileForciblyEnable", Now, Flag(|c| &mut c.store.cleans_forcibly)),
+    ("cleanResourceInterval", Now, Millis(|c| &mut c.store.clean_interval)),
     ("clusterTopicEnable", AtStart, Flag(|c| &mut c.cluster_topic)),
     ("defaultTopicQueueNums", AtStart, I32(|c| &mut c.default_topic_queues, 1, 65_536)),
+    ("deleteFileBatchMax", Now, Usize(|c| &mut c.store.delete_batch_max, 1, 50)),
+    ("deleteWhen", Now, HoursOfDay(|c| &mut c.store.delete_hours)),
+    ("diskMaxUsedSpaceRatio", Now, U64(|c| &mut c.store.disk_max_used_percent, 10, 95)),
+    ("diskSpaceCleanForciblyRatio", Now, U64(|c| &mut c.store.disk_clean_percent, 1, 100)),
     ("diskSpaceWarningLevelRatio", Now, U64(|c| &mut c.store.disk_warning_percent, 1, 100)),
     ("enablePropertyFilter", Now, Flag(|c| &mut c.property_filter)),
+    ("fileReservedTime", Now, Hours(|c| &mut c.store.file_reserved)),
     ("flushConsumeQueueThoroughInterval", Now, Millis(|c| &mut c.store.checkpoint_interval)),
     ("flushConsumerOffsetInterval", AtStart, Millis(|c| &mut c.offset_flush_interval)),
     ("flushDiskType", AtStart, Flush(|c| &mut c.store.flush)),
@@ -266,6 +278,13 @@ fn set(config: &mut BrokerConfig, place: Place, text: &str) -> Result<(), String
             let ms = number(text, 1, i64::MAX as u64).map_err(|expected| format!("{expected} (ms)"))?;
             *at(config) = Duration::from_millis(ms);
         }
+        Hours(at) => {
+            let hours = number(text, 1, i32::MAX as u64).map_err(|expected| format!("{expected} (hours)"))?;
+            *at(config) = Duration::from_secs(hours * SECS_OF_HOUR);
+        }
+        HoursOfDay(at) => {
+            *at(config) = parse_hours(text).ok_or("hours of the day such as `04` or `04;16`")?;
+        }
         Entries(at) => *at(config) = number(text, 20, FILE_BYTES_MAX)? / 20,
         Flush(at) => {
             *at(config) = match text {
@@ -310,6 +329,10 @@ fn get(config: &mut BrokerConfig, place: Place) -> String {
         U64(at, ..) => at(config).to_string(),
         Usize(at, ..) => at(config).to_string(),
         Millis(at) => at(config).as_millis().to_string(),
+        Hours(at) => (at(config).as_secs() / SECS_OF_HOUR).to_string(),
+        HoursOfDay(at) => {
+            at(config).iter().map(|hour| format!("{hour:02}")).collect::<Vec<_>>().join(";")
+        }
         Entries(at) => (*at(config) * 20).to_string(),
         Flush(at) => match at(config) {
             FlushMode::Async => "ASYNC_FLUSH".into(),
