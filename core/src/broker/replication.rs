@@ -6,7 +6,7 @@
 use alloc::format;
 
 use super::ha::epochs::Epochs;
-use super::ha::{HaConfig, MasterLog, Primary, Replica, Verdict};
+use super::ha::{Block, HaConfig, MasterLog, Primary, Replica, Verdict};
 use super::register::MasterAddress;
 use super::store::{FlushMode, Store};
 use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Now, Protocol};
@@ -110,7 +110,7 @@ impl Replication {
         match packet {
             Packet::HaReport { offset } => self.primary.on_report(now, conn, *offset, store, env),
             Packet::HaBlock { offset, body } => {
-                self.replica.on_block(now, conn, *offset, body, epochs, store, env);
+                self.replica.on_block(now, conn, Block { offset: *offset, body }, epochs, store, env);
             }
             Packet::Command(_) => unreachable!("the caller takes commands"),
         }

@@ -330,9 +330,7 @@ fn get(config: &mut BrokerConfig, place: Place) -> String {
         Usize(at, ..) => at(config).to_string(),
         Millis(at) => at(config).as_millis().to_string(),
         Hours(at) => (at(config).as_secs() / SECS_OF_HOUR).to_string(),
-        HoursOfDay(at) => {
-            at(config).iter().map(|hour| format!("{hour:02}")).collect::<Vec<_>>().join(";")
-        }
+        HoursOfDay(at) => at(config).iter().map(|hour| format!("{hour:02}")).collect::<Vec<_>>().join(";"),
         Entries(at) => (*at(config) * 20).to_string(),
         Flush(at) => match at(config) {
             FlushMode::Async => "ASYNC_FLUSH".into(),

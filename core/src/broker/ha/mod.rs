@@ -17,7 +17,7 @@ use core::time::Duration;
 
 pub use primary::Primary;
 pub use replica::Replica;
-pub(crate) use replica::{MasterLog, Verdict};
+pub(crate) use replica::{Block, MasterLog, Verdict};
 
 /// Limits of replication.
 #[derive(Clone, Debug)]

@@ -122,6 +122,15 @@ pub struct Replica {
     fetches: u64,
 }
 
+/// A piece of the master's log as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    /// Where it begins.
+    pub(crate) offset: u64,
+    /// Its bytes; none in a sign of life.
+    pub(crate) body: &'a Bytes,
+}
+
 impl Replica {
     /// A slave of the master whose replication port is `master`, or of none that is known yet.
     pub fn new(config: HaConfig, flush: FlushMode, master: Option<Arc<str>>) -> Replica {
@@ -263,8 +272,7 @@ impl Replica {
         &mut self,
         now: Now,
         conn: ConnId,
-        offset: u64,
-        body: &Bytes,
+        Block { offset, body }: Block<'_>,
         epochs: &mut Epochs,
         store: &mut Store,
         env: &mut Env<'_, D, E>,
