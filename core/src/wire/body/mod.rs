@@ -149,6 +149,24 @@ impl<T: Copy> serde::de::Visitor<'_> for EnumVisitor<T> {
     }
 }
 
+/// Reads a set of integers that may stand in quotes, as the Go client writes the codes of tags.
+pub(crate) fn quoted_numbers<'de, D, T>(deserializer: D) -> Result<alloc::collections::BTreeSet<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: TryFrom<i64> + Ord,
+{
+    struct One<T>(T);
+
+    impl<'de, T: TryFrom<i64>> serde::Deserialize<'de> for One<T> {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            quoted_number(deserializer).map(One)
+        }
+    }
+
+    let read: alloc::vec::Vec<One<T>> = serde::Deserialize::deserialize(deserializer)?;
+    Ok(read.into_iter().map(|One(number)| number).collect())
+}
+
 /// Reads an integer that may stand in quotes, as the C++ client writes long ones.
 pub(crate) fn quoted_number<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

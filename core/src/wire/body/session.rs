@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MessageQueue, bodies, quoted_number, wire_enum};
+use super::{MessageQueue, bodies, quoted_number, quoted_numbers, wire_enum};
 
 wire_enum! {
     /// How a consumer gets its messages.
@@ -60,6 +60,7 @@ pub struct SubscriptionData {
     /// Filter by an uploaded class; obsolete.
     pub class_filter_mode: bool,
     /// Java's string hash of each tag.
+    #[serde(deserialize_with = "quoted_numbers")]
     pub code_set: BTreeSet<i32>,
     /// `TAG` or `SQL92`.
     pub expression_type: String,
@@ -260,7 +261,9 @@ mod tests {
     fn heartbeats_of_all_clients_are_read() {
         let java = r#"{"clientID":"10.0.0.1@DEFAULT","consumerDataSet":[{"consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","consumeType":"CONSUME_PASSIVELY","groupName":"G","messageModel":"CLUSTERING","subscriptionDataSet":[{"classFilterMode":false,"codeSet":[2598919],"expressionType":"TAG","subString":"TagA","subVersion":1700000000000,"tagsSet":["TagA"],"topic":"T"}],"unitMode":false}],"heartbeatFingerprint":0,"producerDataSet":[{"groupName":"P"}],"withoutSub":false}"#;
         let cpp = r#"{"clientID":"10.0.0.1@DEFAULT","consumerDataSet":[{"consumeFromWhere":0,"consumeType":1,"groupName":"G","messageModel":1,"subscriptionDataSet":[{"codeSet":[2598919],"subString":"TagA","subVersion":"1700000000000","tagsSet":["TagA"],"topic":"T"}]}],"producerDataSet":[{"groupName":"P"}]}"#;
+        let go = r#"{"clientID":"10.0.0.1@DEFAULT","producerDataSet":[{"groupName":"P"}],"consumerDataSet":[{"groupName":"G","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","subscriptionDataSet":[{"classFilterMode":false,"topic":"T","subString":"TagA","tagsSet":["TagA"],"codeSet":["2598919"],"subVersion":1700000000000,"expressionType":"TAG"}],"unitMode":false}]}"#;
         assert_eq!(body::decode(java.as_bytes()), Ok(sample()));
+        assert_eq!(body::decode(go.as_bytes()), Ok(sample()));
         assert_eq!(body::decode(cpp.as_bytes()), Ok(sample()));
         assert_eq!(body::encode(&sample()), java.as_bytes());
         let bare: Result<HeartbeatData, _> = body::decode(br#"{"clientID":"c","consumerDataSet":null}"#);
