@@ -10,6 +10,7 @@
 mod accept;
 mod alarm;
 mod bell;
+pub mod client;
 pub mod config;
 mod conn;
 mod counters;

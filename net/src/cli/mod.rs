@@ -8,6 +8,7 @@ mod broker;
 mod log;
 mod namesrv;
 mod process;
+mod produce;
 mod roles;
 mod settings;
 mod standalone;
@@ -40,6 +41,8 @@ enum Role {
     Namesrv(namesrv::Options),
     /// Run a broker, master or slave, with the flags and files of RocketMQ's mqbroker
     Broker(broker::Options),
+    /// Send messages: one a line of standard input
+    Produce(produce::Options),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -48,6 +51,7 @@ pub(crate) fn main() -> ExitCode {
         Role::Standalone(options) => standalone::run(&options),
         Role::Namesrv(options) => namesrv::run(&options),
         Role::Broker(options) => broker::run(&options),
+        Role::Produce(options) => produce::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,220 @@
+//! The thread of a client: its machine, and who waits for which answer.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use gantry_core::client::{
+    Client, ClientCommand, ClientConfig, ClientEvent, ProducerConfig, Receipt, RequestId, SendError,
+    client_id, process_instance,
+};
+use gantry_core::rng::Rng;
+use gantry_core::wire::body::MessageQueue;
+use gantry_disk::MemoryDisk;
+use tokio::sync::oneshot;
+
+use super::BuildError;
+use crate::bell::Mailbox;
+use crate::config::Limits;
+use crate::counters::Counters;
+use crate::driver::{Flow, Notice, Service, run};
+use crate::system::entropy_seed;
+
+/// What every client is told by its builder.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Common {
+    pub(super) group: String,
+    pub(super) name_servers: Vec<String>,
+    pub(super) instance: Option<String>,
+    pub(super) unit: Option<String>,
+}
+
+/// Who waits for what.
+enum Waiting {
+    Sent(oneshot::Sender<Result<Vec<Receipt>, SendError>>),
+    Queues(oneshot::Sender<Result<Vec<MessageQueue>, SendError>>),
+}
+
+type Waiters = Arc<Mutex<HashMap<RequestId, Waiting>>>;
+
+/// A client that runs on its thread, until this is dropped.
+pub(super) struct Host {
+    mailbox: Mailbox<ClientCommand>,
+    waiters: Waiters,
+    next: AtomicU64,
+    client_id: String,
+    ended: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Host {
+    pub(super) fn start(common: &Common, producer: ProducerConfig) -> Result<Host, BuildError> {
+        let name_servers = common.addresses()?;
+        common.check_group()?;
+        let address = local_address(&name_servers);
+        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let instance = common.instance.clone().unwrap_or_else(|| process_instance(std::process::id(), nanos));
+        let id = client_id(&address.to_string(), &instance, common.unit.as_deref());
+        let config = ClientConfig {
+            client_id: id.clone(),
+            name_servers: name_servers.iter().map(|address| Arc::from(address.as_str())).collect(),
+            origin: origin(address),
+            producer: Some(producer),
+        };
+        let (mailbox, waiters) = (Mailbox::new(), Waiters::default());
+        let (end, ended) = tokio::sync::watch::channel(false);
+        let (posted, known) = (mailbox.clone(), Arc::clone(&waiters));
+        std::thread::Builder::new()
+            .name("gantry-client".into())
+            .spawn(move || {
+                live(&config, &posted, &known);
+                // Whoever still waits is told by the end of its channel.
+                lock(&known).clear();
+                end.send_replace(true);
+            })
+            .map_err(BuildError::Thread)?;
+        Ok(Host { mailbox, waiters, next: AtomicU64::new(1), client_id: id, ended })
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    pub(super) async fn sent(
+        &self,
+        command: impl FnOnce(RequestId) -> ClientCommand,
+    ) -> Result<Vec<Receipt>, SendError> {
+        let (tell, told) = oneshot::channel();
+        self.ask(Waiting::Sent(tell), command);
+        told.await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    pub(super) async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>, SendError> {
+        let (tell, told) = oneshot::channel();
+        let topic = topic.to_owned();
+        self.ask(Waiting::Queues(tell), |id| ClientCommand::WritableQueues { id, topic });
+        told.await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    fn ask(&self, waiting: Waiting, command: impl FnOnce(RequestId) -> ClientCommand) {
+        let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
+        // The end is looked at under the lock: the thread clears the table under it before it says that it ended.
+        let mut waiters = lock(&self.waiters);
+        if !*self.ended.borrow() {
+            waiters.insert(id, waiting);
+            drop(waiters);
+            self.mailbox.post(command(id));
+        }
+    }
+
+    /// Ends what is under way and returns when the brokers have been told.
+    pub(super) async fn stop(&self) {
+        self.mailbox.stop(ClientCommand::Stop);
+        let mut ended = self.ended.clone();
+        // An error says that the thread is gone, which is what was to be waited for.
+        let _ = ended.wait_for(|ended| *ended).await;
+        lock(&self.waiters).clear();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.mailbox.stop(ClientCommand::Stop);
+    }
+}
+
+impl Common {
+    /// The name servers, given or from the environment.
+    fn addresses(&self) -> Result<Vec<String>, BuildError> {
+        let from_environment = || std::env::var("NAMESRV_ADDR").unwrap_or_default();
+        let text =
+            if self.name_servers.is_empty() { from_environment() } else { self.name_servers.join(";") };
+        let addresses: Vec<String> = text
+            .split([';', ','])
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect();
+        if addresses.is_empty() {
+            return Err(BuildError::NoNameServers);
+        }
+        let is_address = |text: &String| {
+            text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        match addresses.iter().find(|address| !is_address(address)) {
+            Some(wrong) => Err(BuildError::NameServer(wrong.clone())),
+            None => Ok(addresses),
+        }
+    }
+
+    fn check_group(&self) -> Result<(), BuildError> {
+        const GROUP_BYTES_MAX: usize = 120;
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'_' | b'-');
+        let is_right =
+            (1..=GROUP_BYTES_MAX).contains(&self.group.len()) && self.group.bytes().all(is_allowed);
+        if is_right { Ok(()) } else { Err(BuildError::Group(self.group.clone())) }
+    }
+}
+
+fn lock(waiters: &Waiters) -> std::sync::MutexGuard<'_, HashMap<RequestId, Waiting>> {
+    waiters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the machine until it has stopped.
+fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waiters) {
+    let service =
+        Service { name: config.client_id.clone(), listeners: Vec::new(), limits: Limits::default() };
+    let make = |_waker| {
+        let mut disk = MemoryDisk::new(Rng::from_seed(0));
+        disk.set_automatic(true);
+        Ok((Client::new(config.clone()), disk))
+    };
+    let waiters = Arc::clone(waiters);
+    let notice = move |notice: Notice<'_, ClientEvent>| match notice {
+        Notice::Ready(_) => Flow::Continue,
+        Notice::Event(event) => hand_over(&waiters, event),
+    };
+    if let Err(error) = run(&service, mailbox, &Arc::new(Counters::default()), make, notice) {
+        tracing::error!(client = config.client_id, %error, "the client ended");
+    }
+}
+
+/// Gives an event to who waits for it. Who has gone meanwhile does not want it any more.
+fn hand_over(waiters: &Waiters, event: ClientEvent) -> Flow {
+    let id = match &event {
+        ClientEvent::Sent { id, .. } | ClientEvent::Queues { id, .. } => *id,
+        ClientEvent::Stopped => return Flow::Stop,
+    };
+    match (lock(waiters).remove(&id), event) {
+        (Some(Waiting::Sent(tell)), ClientEvent::Sent { result, .. }) => drop(tell.send(result)),
+        (Some(Waiting::Queues(tell)), ClientEvent::Queues { queues, .. }) => drop(tell.send(queues)),
+        (waiting, event) => {
+            debug_assert!(waiting.is_none(), "an answer of the wrong kind: {event:?}");
+        }
+    }
+    Flow::Continue
+}
+
+/// The address by which this machine reaches its name servers; nothing is sent to find out.
+fn local_address(name_servers: &[String]) -> IpAddr {
+    let towards = |server: &String| {
+        let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect(server.as_str()).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    name_servers.iter().find_map(towards).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn origin(address: IpAddr) -> [u8; 10] {
+    let ip = match address {
+        IpAddr::V4(ip) => ip.octets(),
+        // Its last bytes tell hosts of one network apart.
+        IpAddr::V6(ip) => {
+            let [.., a, b, c, d] = ip.octets();
+            [a, b, c, d]
+        }
+    };
+    let [.., p, q] = std::process::id().to_be_bytes();
+    let [a, b, c, d, ..] = entropy_seed().to_be_bytes();
+    [ip[0], ip[1], ip[2], ip[3], p, q, a, b, c, d]
+}

@@ -1,0 +1,63 @@
+//! Sending to a cluster from an application: an async library over [`gantry_core::client`].
+//!
+//! ```no_run
+//! use gantry_net::client::{Message, Producer};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = Producer::builder().group("orders").name_servers("127.0.0.1:9876").build().await?;
+//! let receipt = producer.send(Message::new("Orders", "one pizza").with_tag("food").with_key("order-7")).await?;
+//! println!("stored in queue {} at {}", receipt.queue.queue_id, receipt.queue_offset);
+//! producer.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every client has a thread of its own, on which its machine and its sockets live; its handles can be used from any thread
+//! and any async runtime. A future that is dropped gives up the answer and not the request: a message that `send` has
+//! taken is sent all the same. An error says what to do ([`SendError`], [`BuildError`]).
+//!
+//! Absent on purpose: retries of one's own making around `send`. The machine has tried other brokers already when it
+//! reports an error, and [`SendError::may_be_stored`] says whether another try may store a message twice.
+
+mod host;
+mod producer;
+
+use std::fmt;
+
+pub use gantry_core::client::{
+    Batching, Message, MessageError, Receipt, SendError, SendStatus, Target, property,
+};
+pub use gantry_core::wire::body::MessageQueue;
+pub use producer::{Producer, ProducerBuilder};
+
+/// Why a client cannot be made.
+#[derive(Debug)]
+pub enum BuildError {
+    /// No name server was named, and NAMESRV_ADDR is not set: call `name_servers`.
+    NoNameServers,
+    /// An address that is not `host:port`.
+    NameServer(String),
+    /// The group's name is empty, too long (120), or has other characters than `%|a-zA-Z0-9_-`.
+    Group(String),
+    /// The system refused a thread.
+    Thread(std::io::Error),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::NoNameServers => {
+                f.write_str("no name server is named: give host:port, or set NAMESRV_ADDR")
+            }
+            BuildError::NameServer(address) => {
+                write!(f, "{address:?} is no name server's address: it must be host:port")
+            }
+            BuildError::Group(group) => {
+                write!(f, "{group:?} is no group's name: up to 120 letters, digits, _, -, % and |")
+            }
+            BuildError::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}

@@ -1,0 +1,184 @@
+//! [`Producer`]: sends messages.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_core::client::{
+    Batching, ClientCommand, Message, ProducerConfig, Receipt, Send, SendError, Target,
+};
+use gantry_core::wire::body::MessageQueue;
+
+use super::BuildError;
+use super::host::{Common, Host};
+
+/// Sends messages. Cheap to clone; all clones share one client, which stops with the last of them.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use gantry_net::client::{Message, Producer, SendError, Target};
+///
+/// let producer = Producer::builder().group("orders").name_servers("ns1:9876;ns2:9876").build().await?;
+/// // Messages of one key stay in order.
+/// let message = Message::new("Orders", "paid").with_key("order-7");
+/// match producer.send_to(message, Target::Hash("order-7".into())).await {
+///     Ok(receipt) => println!("{}", receipt.message_id),
+///     Err(error) if error.may_be_stored() => println!("look before you send it again: {error}"),
+///     Err(error) => println!("not stored: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Producer {
+    host: Arc<Host>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("client_id", &self.host.client_id()).finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`Producer`].
+#[derive(Clone, Debug)]
+pub struct ProducerBuilder {
+    common: Common,
+    config: ProducerConfig,
+}
+
+impl Producer {
+    /// Begins to make one.
+    pub fn builder() -> ProducerBuilder {
+        ProducerBuilder { common: Common::default(), config: ProducerConfig::new("") }
+    }
+
+    /// Sends a message and waits until it is as safe as its broker promises. Tries other brokers within the time.
+    ///
+    /// # Errors
+    /// [`SendError`] says whether the message may be stored all the same, and what to do.
+    pub async fn send(&self, message: Message) -> Result<Receipt, SendError> {
+        self.send_to(message, Target::RoundRobin).await
+    }
+
+    /// The same to a queue that `target` chooses.
+    ///
+    /// # Errors
+    /// See [`Producer::send`].
+    pub async fn send_to(&self, message: Message, target: Target) -> Result<Receipt, SendError> {
+        let mut receipts = self.post(vec![message], target, false).await?;
+        receipts.pop().ok_or(SendError::Stopped)
+    }
+
+    /// Stores messages of one topic one behind the other in one queue, all or none: one receipt each.
+    ///
+    /// # Errors
+    /// See [`Producer::send`]; also when the messages make no batch ([`super::MessageError::Batch`]).
+    pub async fn send_batch(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, SendError> {
+        self.post(messages, Target::RoundRobin, false).await
+    }
+
+    /// Sends a message without an answer: it returns once the message is on its way, and nobody knows whether it arrives.
+    ///
+    /// # Errors
+    /// When it cannot even leave.
+    pub async fn send_oneway(&self, message: Message) -> Result<(), SendError> {
+        self.post(vec![message], Target::RoundRobin, true).await.map(drop)
+    }
+
+    async fn post(
+        &self,
+        messages: Vec<Message>,
+        target: Target,
+        oneway: bool,
+    ) -> Result<Vec<Receipt>, SendError> {
+        let send = |id| ClientCommand::Send(Send { id, messages, target, oneway, timeout: None });
+        self.host.sent(send).await
+    }
+
+    /// The queues of a topic that may be written, sorted: for [`Target::Queue`].
+    ///
+    /// # Errors
+    /// When no name server answers or the topic does not exist.
+    pub async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>, SendError> {
+        self.host.queues(topic).await
+    }
+
+    /// What brokers and tools call this client.
+    pub fn client_id(&self) -> &str {
+        self.host.client_id()
+    }
+
+    /// Waits for what is under way and leaves the brokers. Later sends fail with [`SendError::Stopped`]. Dropping the last
+    /// clone does the same in the background.
+    pub async fn stop(&self) {
+        self.host.stop().await;
+    }
+}
+
+impl ProducerBuilder {
+    /// The producer group. Must be set.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.common.group = group.into();
+        self
+    }
+
+    /// Name servers, `host:port`, several with `;`. Without this, the environment's NAMESRV_ADDR.
+    #[must_use]
+    pub fn name_servers(mut self, addresses: impl Into<String>) -> Self {
+        self.common.name_servers.push(addresses.into());
+        self
+    }
+
+    /// The second half of the client id, in place of process id and time. Two clients of one machine must differ in it.
+    #[must_use]
+    pub fn instance_name(mut self, name: impl Into<String>) -> Self {
+        self.common.instance = Some(name.into());
+        self
+    }
+
+    /// A last part of the client id (`unitName`).
+    #[must_use]
+    pub fn unit_name(mut self, name: impl Into<String>) -> Self {
+        self.common.unit = Some(name.into());
+        self
+    }
+
+    /// The time of a send with all its tries; 3 s unless set.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.config.timeout = timeout;
+        self
+    }
+
+    /// Further tries at other brokers; 2 unless set.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.config.retries = retries;
+        self
+    }
+
+    /// Gathers sends to one topic into batches. Each send still has its own result.
+    #[must_use]
+    pub fn batching(mut self, batching: Batching) -> Self {
+        self.config.batching = Some(batching);
+        self
+    }
+
+    /// Leaves brokers alone for a while that were slow or failed (`sendLatencyFaultEnable`).
+    #[must_use]
+    pub fn avoid_slow_brokers(mut self, avoid: bool) -> Self {
+        self.config.avoid_slow_brokers = avoid;
+        self
+    }
+
+    /// Starts it. Name servers and brokers are first spoken to by the first send.
+    ///
+    /// # Errors
+    /// [`BuildError`]: a setting that is missing or wrong, or no thread.
+    pub async fn build(mut self) -> Result<Producer, BuildError> {
+        self.config.group.clone_from(&self.common.group);
+        Ok(Producer { host: Arc::new(Host::start(&self.common, self.config)?) })
+    }
+}
