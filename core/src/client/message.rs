@@ -1,12 +1,14 @@
-//! Messages as applications give them.
+//! Messages as applications give and get them.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::wire::message::{PROPERTIES_BYTES_MAX, put_property};
+use crate::wire::body::MessageQueue;
+use crate::wire::message::{self, PROPERTIES_BYTES_MAX, Record, put_property};
 
 /// Names of properties that have a meaning.
 pub mod property {
@@ -42,7 +44,7 @@ pub struct Message {
     pub body: Bytes,
     /// The application's own number.
     pub flag: i32,
-    /// The compression bits of [`crate::wire::message::sys_flag`]; whoever compressed the body sets them.
+    /// The compression bits of [`message::sys_flag`]; whoever compressed the body sets them.
     pub sys_flag: i32,
     /// Names and values; see [`property`].
     pub properties: Vec<(String, String)>,
@@ -167,6 +169,105 @@ impl fmt::Display for MessageError {
 }
 
 impl core::error::Error for MessageError {}
+
+/// A message as it came.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Received {
+    /// The topic that it was sent to, also when it came back for another try.
+    pub topic: String,
+    /// The queue that it was read from.
+    pub queue: MessageQueue,
+    /// Its place in that queue.
+    pub queue_offset: i64,
+    /// Its place in the broker's commit log.
+    pub physical_offset: i64,
+    /// Its body, as stored (see [`Received::sys_flag`]).
+    pub body: Bytes,
+    /// The application's own number.
+    pub flag: i32,
+    /// See [`message::sys_flag`].
+    pub sys_flag: i32,
+    /// How often it was consumed in vain.
+    pub reconsume_times: i32,
+    /// When its producer made it, ms since the epoch.
+    pub born_timestamp: i64,
+    /// Who sent it.
+    pub born_host: SocketAddr,
+    /// When the broker stored it, ms since the epoch.
+    pub store_timestamp: i64,
+    /// The broker that stored it.
+    pub store_host: SocketAddr,
+    /// Names and values.
+    pub properties: Vec<(String, String)>,
+}
+
+impl Received {
+    /// Of a record that lies in `body`, read from `queue`.
+    pub(super) fn from_record(record: &Record<'_>, body: &Bytes, queue: &MessageQueue) -> Received {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let properties: Vec<(String, String)> =
+            message::properties(record.properties).map(|(name, value)| (text(name), text(value))).collect();
+        let original = properties.iter().find(|(name, _)| name == property::RETRY_TOPIC);
+        Received {
+            topic: original.map_or_else(|| record.topic.to_string(), |(_, topic)| topic.clone()),
+            queue: queue.clone(),
+            queue_offset: record.queue_offset,
+            physical_offset: record.physical_offset,
+            body: body.slice_ref(record.body),
+            flag: record.flag,
+            sys_flag: record.sys_flag,
+            reconsume_times: record.reconsume_times,
+            born_timestamp: record.born_timestamp,
+            born_host: record.born_host,
+            store_timestamp: record.store_timestamp,
+            store_host: record.store_host,
+            properties,
+        }
+    }
+
+    /// The value of a property.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Its tag.
+    pub fn tag(&self) -> Option<&str> {
+        self.property(property::TAGS)
+    }
+
+    /// Its search keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.property(property::KEYS).unwrap_or_default().split(' ').filter(|key| !key.is_empty())
+    }
+
+    /// The id that its sender gave it, or the one of its place in the broker's log.
+    pub fn id(&self) -> String {
+        self.property(property::UNIQ_KEY).map_or_else(|| self.offset_id(), ToString::to_string)
+    }
+
+    /// The id of its place: host and commit-log offset.
+    pub fn offset_id(&self) -> String {
+        let mut id = String::new();
+        message::offset_message_id(&self.store_host, self.physical_offset, &mut id);
+        id
+    }
+}
+
+/// The messages of a pull's answer.
+pub(super) fn read_all(body: &Bytes, queue: &MessageQueue) -> Result<Vec<Received>, message::RecordError> {
+    let mut messages = Vec::new();
+    let mut rest: &[u8] = body;
+    while !rest.is_empty() {
+        match message::Entry::decode(rest)? {
+            message::Entry::Message(record) => {
+                rest = &rest[record.size as usize..];
+                messages.push(Received::from_record(&record, body, queue));
+            }
+            message::Entry::Blank(_) => return Err(message::RecordError::Length),
+        }
+    }
+    Ok(messages)
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,15 @@
 //! The client machine: the third role of the cluster, driven like name server and broker.
 //!
-//! One [`Client`] has one client id, one connection an address, one cache of routes, and a producer; the strategies by which a
-//! group divides queues are in [`Strategy`].
+//! One [`Client`] has one client id, one connection an address, one cache of routes, a producer, a consumer or both.
 //! The host gives commands and gets events; a [`RequestId`] joins an answer to its command.
 //!
 //! Absent on purpose: transactions, message trace and request-reply; whoever asks for a thing that a broker does not
 //! serve gets the broker's words.
 
 mod calls;
+mod consumer;
 mod id;
+mod lane;
 mod latency;
 mod message;
 mod producer;
@@ -20,12 +21,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub use consumer::{ConsumerConfig, Delivery, DeliveryId, Start, Verdict};
 pub use id::{DEFAULT_INSTANCE, Origin, client_id, process_instance};
-pub use message::{BODY_BYTES_MAX, Message, MessageError, property};
+pub use message::{BODY_BYTES_MAX, Message, MessageError, Received, property};
 pub use producer::{Batching, ProducerConfig, Receipt, Send, SendError, SendStatus, Target};
 pub use rebalance::{AllocateError, RoomNames, Strategy, VIRTUAL_NODES};
 
 use calls::{Calls, News, Outcome};
+use consumer::{Consumer, Errand};
 use id::MessageIds;
 use producer::{JobId, Producer, Tools};
 use route::{Answer, Question, Routes};
@@ -61,6 +64,8 @@ pub struct ClientConfig {
     pub origin: Origin,
     /// To send with.
     pub producer: Option<ProducerConfig>,
+    /// To consume with.
+    pub consumer: Option<ConsumerConfig>,
 }
 
 /// What the host may ask.
@@ -75,6 +80,8 @@ pub enum ClientCommand {
         /// Which topic.
         topic: String,
     },
+    /// What became of a delivery.
+    Settle(DeliveryId, Verdict),
     /// End what is under way, leave the brokers, and say [`ClientEvent::Stopped`].
     Stop,
 }
@@ -96,6 +103,17 @@ pub enum ClientEvent {
         /// Sorted.
         queues: Result<Vec<MessageQueue>, SendError>,
     },
+    /// Messages for the application. Settle each delivery; more come as those are settled.
+    Delivered(Delivery),
+    /// The queues of a topic that are this member's from now on.
+    Assigned {
+        /// Which topic.
+        topic: String,
+        /// All that it has of it, sorted.
+        queues: Vec<MessageQueue>,
+    },
+    /// Something goes wrong that the client goes on trying; for people.
+    Problem(String),
     /// It has left; nothing follows.
     Stopped,
 }
@@ -107,6 +125,7 @@ enum Tag {
     Heartbeat(Arc<str>),
     Goodbye,
     Send(JobId),
+    Consumer(Errand),
 }
 
 /// See the [module](self).
@@ -116,6 +135,7 @@ pub struct Client {
     routes: Routes,
     calls: Calls<Tag>,
     producer: Option<Producer>,
+    consumer: Option<Consumer>,
     /// When each broker is to hear from this client again.
     heartbeats: BTreeMap<Arc<str>, Instant>,
     asked_queues: Vec<(RequestId, String, Instant)>,
@@ -140,6 +160,10 @@ impl Client {
             routes: Routes::new(config.name_servers.clone()),
             calls: Calls::new(),
             producer: config.producer.clone().map(|producer| Producer::new(producer, ids)),
+            consumer: config
+                .consumer
+                .clone()
+                .map(|consumer| Consumer::new(consumer, config.client_id.clone())),
             heartbeats: BTreeMap::new(),
             asked_queues: Vec::new(),
             phase: Phase::Running,
@@ -163,12 +187,24 @@ impl Client {
                 self.routes.want(now.mono, &topic, true);
                 self.asked_queues.push((id, topic, now.mono + ANSWER));
             }
+            ClientCommand::Settle(id, verdict) => {
+                let mut tools =
+                    consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.on_settled(id, verdict, &mut tools);
+                }
+            }
             ClientCommand::Stop => {
                 if self.phase == Phase::Running {
                     self.phase = Phase::Finishing;
                     let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
                     if let Some(producer) = &mut self.producer {
                         producer.stop(&mut tools);
+                    }
+                    let mut tools =
+                        consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                    if let Some(consumer) = &mut self.consumer {
+                        consumer.stop(&mut tools);
                     }
                 }
             }
@@ -179,7 +215,7 @@ impl Client {
         for news in self.calls.take_news() {
             match news {
                 News::Done(tag, outcome) => self.on_outcome(now, tag, outcome, env),
-                News::Asked(conn, command) => on_asked(conn, &command, env),
+                News::Asked(conn, command) => self.on_asked(now, conn, &command, env),
                 News::Gone(address) => {
                     // Who is not connected is not a client: the broker has forgotten this one.
                     if let Some(at) = self.heartbeats.get_mut(&address) {
@@ -187,6 +223,24 @@ impl Client {
                     }
                 }
             }
+        }
+    }
+
+    /// A server asks something; what this client does not do it refuses, unless nobody wants to know.
+    fn on_asked<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        command: &Command,
+        env: &mut Env<'_, D, ClientEvent>,
+    ) {
+        if command.code == request_code::NOTIFY_CONSUMER_IDS_CHANGED {
+            if let Some(consumer) = &mut self.consumer {
+                consumer.rebalance_soon(now.mono);
+            }
+        } else if !command.is_oneway() {
+            let refusal = "this client does not serve it";
+            env.send(conn, Command::error(command, response_code::REQUEST_CODE_NOT_SUPPORTED, refusal));
         }
     }
 
@@ -202,6 +256,9 @@ impl Client {
             Tag::Heartbeat(address) => {
                 let is_heard =
                     matches!(outcome, Outcome::Reply(reply) if reply.code == response_code::SUCCESS);
+                if is_heard && let Some(consumer) = &mut self.consumer {
+                    consumer.on_heard(now.mono);
+                }
                 if !is_heard && let Some(at) = self.heartbeats.get_mut(&address) {
                     *at = (*at).min(now.mono + HEARTBEAT_RETRY);
                 }
@@ -212,6 +269,13 @@ impl Client {
                     if *left == 0 {
                         *until = now.mono;
                     }
+                }
+            }
+            Tag::Consumer(errand) => {
+                let mut tools =
+                    consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.on_outcome(errand, outcome, &mut tools);
                 }
             }
             Tag::Send(id) => {
@@ -270,7 +334,7 @@ impl Client {
 
     /// Tells brokers who this is: those that are new at once.
     fn send_heartbeats<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
-        let known: BTreeSet<Arc<str>> = self.routes.addresses(true);
+        let known: BTreeSet<Arc<str>> = self.routes.addresses(self.consumer.is_none());
         self.heartbeats.retain(|address, _| known.contains(address));
         for address in known {
             let at = self.heartbeats.entry(address.clone()).or_insert(now.mono);
@@ -287,6 +351,7 @@ impl Client {
         let group = |producer: &Producer| ProducerData { group_name: producer.group().into() };
         HeartbeatData {
             client_id: self.config.client_id.clone(),
+            consumer_data_set: self.consumer.iter().map(Consumer::heartbeat).collect(),
             producer_data_set: self.producer.iter().map(group).collect(),
             ..HeartbeatData::default()
         }
@@ -318,7 +383,7 @@ impl Client {
                 let header = UnregisterClientRequest {
                     client_id: self.config.client_id.clone(),
                     producer_group: self.producer.as_ref().map(|producer| producer.group().into()),
-                    consumer_group: None,
+                    consumer_group: self.consumer.as_ref().map(|consumer| consumer.group().into()),
                 };
                 for address in &told {
                     let command = Command::request(request_code::UNREGISTER_CLIENT, header.to_ext());
@@ -339,14 +404,6 @@ impl Client {
     }
 }
 
-/// A server asks something that this client does not do: it says so, unless nobody wants to know.
-fn on_asked<D>(conn: ConnId, command: &Command, env: &mut Env<'_, D, ClientEvent>) {
-    if !command.is_oneway() {
-        let refusal = "this client does not serve it";
-        env.send(conn, Command::error(command, response_code::REQUEST_CODE_NOT_SUPPORTED, refusal));
-    }
-}
-
 impl<D: Disk> Machine<D> for Client {
     type Command = ClientCommand;
     type Event = ClientEvent;
@@ -355,6 +412,9 @@ impl<D: Disk> Machine<D> for Client {
         match input {
             Input::Start => {
                 self.routes.choose(env.rng.next_u64());
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.start(now);
+                }
                 if let Some(producer) = &mut self.producer {
                     producer.choose(env.rng.next_u64());
                 }
@@ -385,6 +445,14 @@ impl<D: Disk> Machine<D> for Client {
         if let Some(producer) = &mut self.producer {
             producer.settle(&mut tools);
         }
+        let mut tools = consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+        if let Some(consumer) = &mut self.consumer {
+            consumer.settle(&mut tools);
+        }
+        // What the consumer has come to want is asked for in the same turn.
+        for question in self.routes.questions(now.mono) {
+            self.ask(now, question, env);
+        }
         self.leave(now, env);
     }
 
@@ -405,11 +473,13 @@ impl<D: Disk> Machine<D> for Client {
                 .map(|at| (*at, "heartbeat")),
             self.asked_queues.iter().map(|(_, _, until)| (*until, "queues")).min(),
             self.producer.as_ref().and_then(Producer::deadline).map(|at| (at, "send")),
+            self.consumer.as_ref().and_then(Consumer::deadline).map(|at| (at, "consume")),
         ];
         due.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn check_invariants(&self) {
         self.calls.check_invariants();
+        self.consumer.iter().for_each(Consumer::check_invariants);
     }
 }

@@ -125,6 +125,11 @@ impl Routes {
         self.topics.get(topic)?.route.as_ref()
     }
 
+    /// Where a topic is that is there, and not only to be made.
+    pub(super) fn existing(&self, topic: &str) -> Option<&Route> {
+        self.topics.get(topic).filter(|state| !state.is_guessed)?.route.as_ref()
+    }
+
     /// The questions that are due; their answers must come to [`Routes::on_answer`] or [`Routes::on_silence`].
     pub(super) fn questions(&mut self, now: Instant) -> Vec<Question> {
         let Some(server) = self.servers.get(self.chosen) else { return Vec::new() };
@@ -197,6 +202,13 @@ impl Routes {
     /// The address of a broker: the one of that id, or `None`.
     pub(super) fn address(&self, broker: &str, id: i64) -> Option<&Arc<str>> {
         self.members(broker).find_map(|members| members.get(&id))
+    }
+
+    /// The address to read from: of the wanted id, of the next one if a slave was wanted, else any.
+    pub(super) fn address_to_read(&self, broker: &str, wanted: i64) -> Option<&Arc<str>> {
+        let next = || if wanted == MASTER_ID { None } else { self.address(broker, wanted + 1) };
+        let any = || self.members(broker).find_map(|members| members.values().next());
+        self.address(broker, wanted).or_else(next).or_else(any)
     }
 
     fn members(&self, broker: &str) -> impl Iterator<Item = &BTreeMap<i64, Arc<str>>> {

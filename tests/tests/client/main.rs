@@ -1,4 +1,5 @@
 //! The client machine against the real broker and name server machines, with real bytes between them.
 
+mod consumer;
 mod producer;
 mod world;

@@ -17,6 +17,7 @@ pub(crate) fn config(name_servers: &[u16], producer: ProducerConfig) -> ClientCo
         name_servers: name_servers.iter().map(|port| address(*port).into()).collect(),
         origin: [127, 0, 0, 1, 0, 1, 0, 0, 0, 1],
         producer: Some(producer),
+        consumer: None,
     }
 }
 
@@ -34,7 +35,11 @@ type Results = Vec<(u64, Result<Vec<Receipt>, SendError>)>;
 fn results(world: &mut World) -> Results {
     let sent = |event| match event {
         ClientEvent::Sent { id, result } => Some((id.0, result)),
-        ClientEvent::Queues { .. } | ClientEvent::Stopped => None,
+        ClientEvent::Queues { .. }
+        | ClientEvent::Delivered(_)
+        | ClientEvent::Assigned { .. }
+        | ClientEvent::Problem(_)
+        | ClientEvent::Stopped => None,
     };
     world.events(1).into_iter().filter_map(sent).collect()
 }

@@ -21,6 +21,11 @@ const FILLER_SIZE: u32 = 0x7FFF_FFFF;
 /// Entries read at once to pass over fillers.
 const SKIP_ENTRIES: u64 = 200;
 
+/// Queue offsets stay below this: the place of an entry in its files, in bytes, is a number that Java can hold.
+const OFFSET_MAX: u64 = i64::MAX as u64 / ENTRY_BYTES / 2;
+/// Most offsets that may be missing in a queue before a record: none ever are, but what was written is not thrown away for a few.
+const GAP_ENTRIES_MAX: u64 = 1_000_000;
+
 /// Where a message lies, and what its tags hash to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct CqEntry {
@@ -218,6 +223,12 @@ impl ConsumeQueue {
 
     pub(crate) fn tail_len(&self) -> usize {
         self.tail.len()
+    }
+
+    /// Whether an entry at queue offset `at` can be this queue's: a damaged record must not ask for a gap without end.
+    pub(crate) fn can_take(&self, at: u64) -> bool {
+        let is_new = self.files.is_empty() && self.tail.is_empty();
+        at < OFFSET_MAX && (is_new || at <= self.max() + GAP_ENTRIES_MAX)
     }
 
     /// Makes the entry of queue offset `at` visible. Offsets below the end are known already; a gap is filled so

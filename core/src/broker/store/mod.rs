@@ -413,6 +413,9 @@ impl Store {
                 Ok(Entry::Message(record)) if record.verify(here as i64).is_ok() => {
                     let end = here + u64::from(record.size);
                     let queued = self.queued_of(&record, here);
+                    if queued.is_some_and(|(ix, offset, _)| !self.queues[ix.0 as usize].can_take(offset)) {
+                        break Err(AppendError::NotARecord);
+                    }
                     self.add_keys(&record);
                     self.last_store_timestamp = self.last_store_timestamp.max(record.store_timestamp);
                     self.undispatched.push_back(Undispatched {
@@ -446,14 +449,22 @@ impl Store {
         self.index.add(record.topic, record.sys_flag, record.properties, physical, record.store_timestamp);
     }
 
-    /// Puts a recovered record into its queue, unless it is there.
-    fn redispatch(&mut self, record: &Record<'_>) {
+    /// Puts a recovered record into its queue, unless it is there; false when its queue offset cannot be right.
+    fn redispatch(&mut self, record: &Record<'_>) -> bool {
         let physical = record.physical_offset as u64;
-        self.add_keys(record);
-        if let Some((ix, queue_offset, entry)) = self.queued_of(record, physical) {
-            self.queues[ix.0 as usize].push(queue_offset, entry);
+        let queued = self.queued_of(record, physical);
+        if let Some((ix, queue_offset, entry)) = queued {
+            let queue = &mut self.queues[ix.0 as usize];
+            if !queue.can_take(queue_offset) {
+                let at = recover::place(physical, self.config.segment_bytes);
+                tracing::error!(%at, topic = record.topic, queue_offset, "a record's queue offset is not one of its queue's");
+                return false;
+            }
+            queue.push(queue_offset, entry);
             self.dirty.insert(ix);
         }
+        self.add_keys(record);
+        true
     }
 
     /// Ends a turn: writes what was appended, asks for syncs, makes visible what may be seen.

@@ -361,7 +361,9 @@ impl Store {
                 }
                 Ok(Entry::Message(record)) if record.verify(here as i64).is_ok() => {
                     let (size, stored) = (record.size, record.store_timestamp);
-                    self.redispatch(&record);
+                    if !self.redispatch(&record) {
+                        return Taken { bytes: at as u64, stop: Stop::Invalid };
+                    }
                     self.last_store_timestamp = self.last_store_timestamp.max(stored);
                     at += size as usize;
                 }

@@ -1,0 +1,910 @@
+//! Consuming: which queues are this member's, pulling them ahead of the application, and how far the group has come.
+//!
+//! Each assigned queue is a [`Lane`]. Messages wait in it until they are handed to the host as a [`Delivery`]; the host says
+//! what became of each delivery. What the group has consumed of a queue is all below the oldest message that waits, is
+//! handed out or is on its way back to the broker: that is what is committed, so nothing is lost with this client.
+//!
+//! Absent on purpose: a local store of broadcasting offsets (they begin at [`ConsumerConfig::start`]), SQL92, POP.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::calls::{Calls, Outcome, describe};
+use super::lane::{Doing, Lane};
+use super::message::{Received, read_all};
+use super::rebalance::Strategy;
+use super::route::{MASTER_ID, Routes};
+use super::{ANSWER, ClientEvent, Tag};
+use crate::io::{Disk, Effect, Env, Now};
+use crate::time::{Duration, Instant};
+use crate::wire::body::{
+    self, ConsumeFromWhere, ConsumeType, ConsumerData, GetConsumerListByGroupResponseBody,
+    LockBatchRequestBody, LockBatchResponseBody, MessageModel, MessageQueue, SubscriptionData,
+};
+use crate::wire::code::{request_code, response_code};
+use crate::wire::message::java_hash;
+use crate::wire::request::{
+    ConsumerSendMsgBackRequest, GetConsumerListByGroupRequest, GetMaxOffsetRequest, Header,
+    PullMessageRequest, PullMessageResponse, QueryConsumerOffsetRequest, QueryConsumerOffsetResponse,
+    SearchOffsetRequest, UpdateConsumerOffsetRequest, pull_sys_flag,
+};
+use crate::wire::{Command, Ext};
+
+/// Between two looks at who else is there (`rebalanceInterval`).
+const REBALANCE: Duration = Duration::from_secs(20);
+/// The same while it could not be found out.
+const REBALANCE_RETRY: Duration = Duration::from_secs(1);
+/// Between two commits (`persistConsumerOffsetInterval`).
+const COMMIT: Duration = Duration::from_secs(5);
+/// Between two renewals of queue locks.
+const LOCK: Duration = Duration::from_secs(20);
+/// How long a lock is believed (`REBALANCE_LOCK_MAX_LIVE_TIME`); the broker keeps it for 60 s.
+const LOCK_VALID: Duration = Duration::from_secs(30);
+/// How long a broker may hold a pull (`brokerSuspendMaxTimeMillis`).
+const SUSPEND: Duration = Duration::from_secs(15);
+/// How long the answer to a pull may take.
+const PULL_ANSWER: Duration = Duration::from_secs(30);
+/// After a pull that failed.
+const PULL_RETRY: Duration = Duration::from_secs(1);
+/// After FLOW_CONTROL.
+const FLOW_RETRY: Duration = Duration::from_millis(20);
+/// A pull that found nothing and was not held is not repeated at once.
+const EMPTY_PAUSE: Duration = Duration::from_millis(100);
+/// A message that could not be sent back is consumed again here after so long.
+const PARK: Duration = Duration::from_secs(5);
+/// An ordered queue pauses so long after a failure (`suspendCurrentQueueTimeMillis`).
+const ORDER_PAUSE: Duration = Duration::from_secs(1);
+/// The level of messages that took longer than [`ConsumerConfig::consume_timeout`].
+const TIMEOUT_LEVEL: i32 = 3;
+/// The level that means the dead-letter queue.
+const DEAD_LETTER_LEVEL: i32 = -1;
+
+/// What a consumer is told at its making. Defaults are RocketMQ's.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// Its group.
+    pub group: String,
+    /// Whether members share the messages or each gets all.
+    pub model: MessageModel,
+    /// Where a group begins that has no offset yet.
+    pub start: Start,
+    /// Topics, and the tags wanted of each: `a || b`, `*` for all. All members of a group must say the same.
+    pub subscriptions: Vec<(String, String)>,
+    /// How queues are divided.
+    pub strategy: Strategy,
+    /// One delivery of a queue at a time, in order, under the broker's lock.
+    pub orderly: bool,
+    /// Messages of a delivery at most (`consumeMessageBatchMaxSize`).
+    pub delivery_messages_max: usize,
+    /// Deliveries handed out and not settled at most (`consumeThreadMax`).
+    pub deliveries_max: usize,
+    /// Messages of a pull at most (`pullBatchSize`).
+    pub pull_messages_max: i32,
+    /// A queue is not pulled while it has so many messages here (`pullThresholdForQueue`).
+    pub queue_messages_max: usize,
+    /// Or so many bytes (`pullThresholdSizeForQueue`).
+    pub queue_bytes_max: usize,
+    /// Or its oldest and newest message here are so far apart (`consumeConcurrentlyMaxSpan`); not when orderly.
+    pub queue_span_max: i64,
+    /// Tries of a message before it goes to the dead-letter queue; `None`: the broker's 16, without end when orderly.
+    pub reconsume_max: Option<i32>,
+    /// A delivery that takes longer is sent back for another try (`consumeTimeout`); not when orderly.
+    pub consume_timeout: Duration,
+}
+
+/// Where a new group begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Start {
+    /// Behind what is there. (A broker may begin a young queue at 0 all the same, as RocketMQ's does.)
+    #[default]
+    Last,
+    /// At the beginning.
+    First,
+    /// At the first message stored at this time or later, ms since the epoch.
+    Time(i64),
+}
+
+impl ConsumerConfig {
+    /// RocketMQ's defaults.
+    pub fn new(group: impl Into<String>) -> ConsumerConfig {
+        ConsumerConfig {
+            group: group.into(),
+            model: MessageModel::Clustering,
+            start: Start::Last,
+            subscriptions: Vec::new(),
+            strategy: Strategy::Averagely,
+            orderly: false,
+            delivery_messages_max: 1,
+            deliveries_max: 20,
+            pull_messages_max: 32,
+            queue_messages_max: 1000,
+            queue_bytes_max: 100 * 1024 * 1024,
+            queue_span_max: 2000,
+            reconsume_max: None,
+            consume_timeout: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// Names a delivery.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct DeliveryId(pub u64);
+
+/// Messages of one queue for the application.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delivery {
+    /// To be settled by.
+    pub id: DeliveryId,
+    /// In order of the queue.
+    pub messages: Vec<Received>,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Its messages are done.
+    Consumed,
+    /// They are to come again: at this delay level; at 0, at the broker's choice, longer from time to time. An ordered queue
+    /// pauses and goes on with them.
+    Later(i32),
+}
+
+#[derive(Debug)]
+struct Out {
+    queue: MessageQueue,
+    offsets: Vec<i64>,
+    since: Instant,
+}
+
+/// What a consumer's call is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Errand {
+    Members,
+    Committed(MessageQueue, u64),
+    Begin(MessageQueue, u64),
+    Pull(MessageQueue, u64),
+    Back(MessageQueue, i64, u64),
+    Lock(Vec<MessageQueue>),
+}
+
+/// The consumer of a client.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    config: ConsumerConfig,
+    client_id: String,
+    retry_topic: String,
+    sub_version: i64,
+    lanes: BTreeMap<MessageQueue, Lane>,
+    out: BTreeMap<DeliveryId, Out>,
+    /// Ordered queues that went to others while the application had a delivery: their locks go back with it.
+    leaving: BTreeMap<DeliveryId, MessageQueue>,
+    next_delivery: u64,
+    next_life: u64,
+    served: Option<MessageQueue>,
+    rebalance_at: Instant,
+    is_asking_members: bool,
+    commit_at: Instant,
+    lock_at: Instant,
+    is_stopped: bool,
+}
+
+/// What a consumer works with.
+pub(super) struct Tools<'a, 'b, D> {
+    pub(super) now: Now,
+    pub(super) routes: &'a mut Routes,
+    pub(super) calls: &'a mut Calls<Tag>,
+    pub(super) env: &'a mut Env<'b, D, ClientEvent>,
+}
+
+impl<D: Disk> Tools<'_, '_, D> {
+    fn call(&mut self, address: &Arc<str>, command: Command, timeout: Duration, errand: Errand) {
+        self.calls.call(self.now, address, command, timeout, Tag::Consumer(errand), self.env);
+    }
+
+    /// Where a group's offsets are kept: the master, or a slave while there is none.
+    fn keeper(&self, queue: &MessageQueue) -> Option<Arc<str>> {
+        self.routes.address_to_read(&queue.broker_name, MASTER_ID).cloned()
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(config: ConsumerConfig, client_id: String) -> Consumer {
+        Consumer {
+            retry_topic: format!("%RETRY%{}", config.group),
+            config,
+            client_id,
+            sub_version: 0,
+            lanes: BTreeMap::new(),
+            out: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            next_delivery: 1,
+            next_life: 1,
+            served: None,
+            rebalance_at: Instant::ZERO,
+            is_asking_members: false,
+            commit_at: Instant::ZERO,
+            lock_at: Instant::ZERO,
+            is_stopped: false,
+        }
+    }
+
+    pub(super) fn group(&self) -> &str {
+        &self.config.group
+    }
+
+    fn is_clustering(&self) -> bool {
+        self.config.model != MessageModel::Broadcasting
+    }
+
+    /// The topics that it reads, its retry topic among them, and the tags wanted.
+    fn topics(&self) -> Vec<(String, String)> {
+        let mut topics = self.config.subscriptions.clone();
+        if self.is_clustering() {
+            topics.push((self.retry_topic.clone(), "*".to_string()));
+        }
+        topics
+    }
+
+    pub(super) fn start(&mut self, now: Now) {
+        self.sub_version = now.wall.0;
+        self.rebalance_at = now.mono;
+        self.commit_at = now.mono + COMMIT;
+        self.lock_at = now.mono;
+    }
+
+    /// What a heartbeat says of it.
+    pub(super) fn heartbeat(&self) -> ConsumerData {
+        let subscription = |(topic, tags): (String, String)| {
+            let tags_set: BTreeSet<String> = tags_of(&tags);
+            SubscriptionData {
+                code_set: tags_set.iter().map(|tag| java_hash(tag)).collect(),
+                sub_string: tags,
+                sub_version: self.sub_version,
+                tags_set,
+                topic,
+                ..SubscriptionData::default()
+            }
+        };
+        ConsumerData {
+            consume_from_where: match self.config.start {
+                Start::Last => ConsumeFromWhere::LastOffset,
+                Start::First => ConsumeFromWhere::FirstOffset,
+                Start::Time(_) => ConsumeFromWhere::Timestamp,
+            },
+            consume_type: ConsumeType::Passively,
+            group_name: self.config.group.clone(),
+            message_model: self.config.model,
+            subscription_data_set: self.topics().into_iter().map(subscription).collect(),
+            unit_mode: false,
+        }
+    }
+
+    /// The members of the group have changed, or may have.
+    pub(super) fn rebalance_soon(&mut self, now: Instant) {
+        self.rebalance_at = self.rebalance_at.min(now);
+    }
+
+    /// A broker knows this member now.
+    pub(super) fn on_heard(&mut self, now: Instant) {
+        if self.lanes.is_empty() {
+            self.rebalance_soon(now);
+        }
+    }
+
+    fn rebalance<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        if self.is_asking_members || self.rebalance_at > tools.now.mono {
+            return;
+        }
+        self.rebalance_at = tools.now.mono + REBALANCE_RETRY;
+        if !self.is_clustering() {
+            self.divide(None, tools);
+            return;
+        }
+        let topics = self.topics();
+        let routes = topics.iter().filter_map(|(topic, _)| tools.routes.existing(topic));
+        let brokers: BTreeSet<String> = routes.flat_map(|route| route.brokers.keys().cloned()).collect();
+        let Some(broker) = pick(&brokers, tools.env.rng.next_u64()) else { return };
+        let Some(address) = tools.routes.address_to_read(broker, MASTER_ID).cloned() else { return };
+        let header = GetConsumerListByGroupRequest { consumer_group: self.config.group.clone() };
+        let command = Command::request(request_code::GET_CONSUMER_LIST_BY_GROUP, header.to_ext());
+        self.is_asking_members = true;
+        tools.call(&address, command, ANSWER, Errand::Members);
+    }
+
+    fn on_members<D: Disk>(&mut self, outcome: &Outcome, tools: &mut Tools<'_, '_, D>) {
+        self.is_asking_members = false;
+        let Outcome::Reply(reply) = outcome else { return };
+        if reply.code != response_code::SUCCESS {
+            return;
+        }
+        let Ok(list) = body::decode::<GetConsumerListByGroupResponseBody>(&reply.body) else { return };
+        let mut members = list.consumer_id_list;
+        members.sort();
+        members.dedup();
+        // A broker that does not list this member has not heard its heartbeat yet: it keeps what it has.
+        if members.contains(&self.client_id) {
+            self.divide(Some(&members), tools);
+        }
+    }
+
+    /// Takes this member's share of every topic.
+    fn divide<D: Disk>(&mut self, members: Option<&[String]>, tools: &mut Tools<'_, '_, D>) {
+        let now = tools.now.mono;
+        let mut all_known = true;
+        for (topic, _) in self.topics() {
+            let Some(route) = tools.routes.existing(&topic) else {
+                all_known = false;
+                continue;
+            };
+            let share = match members {
+                None => Ok(route.readable.clone()),
+                Some(members) => self.config.strategy.allocate(&self.client_id, &route.readable, members),
+            };
+            match share {
+                Ok(share) => self.assign(&topic, share, tools),
+                Err(error) => {
+                    let what = format!("topic {topic} cannot be divided: {error}");
+                    tools.env.out.push(Effect::Emit(ClientEvent::Problem(what)));
+                }
+            }
+        }
+        self.rebalance_at = now + if all_known { REBALANCE } else { REBALANCE_RETRY };
+    }
+
+    fn assign<D: Disk>(&mut self, topic: &str, share: Vec<MessageQueue>, tools: &mut Tools<'_, '_, D>) {
+        let share: BTreeSet<MessageQueue> = share.into_iter().collect();
+        let gone: Vec<MessageQueue> = self
+            .lanes
+            .keys()
+            .filter(|queue| queue.topic == topic && !share.contains(*queue))
+            .cloned()
+            .collect();
+        let mut changed = !gone.is_empty();
+        for queue in gone {
+            self.give_back(&queue, tools);
+        }
+        for queue in &share {
+            if !self.lanes.contains_key(queue) {
+                changed = true;
+                self.next_life += 1;
+                self.lanes.insert(queue.clone(), Lane::new(self.next_life, tools.now.mono));
+                self.lock_at = tools.now.mono;
+            }
+        }
+        if changed {
+            let queues = share.into_iter().collect();
+            tools.env.out.push(Effect::Emit(ClientEvent::Assigned { topic: topic.to_string(), queues }));
+        }
+    }
+
+    /// A queue goes to another member: it is told how far this one came.
+    fn give_back<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        self.commit_queue(queue, tools);
+        self.lanes.remove(queue);
+        let held: Vec<DeliveryId> =
+            self.out.iter().filter(|(_, out)| out.queue == *queue).map(|(id, _)| *id).collect();
+        for id in &held {
+            self.out.remove(id);
+        }
+        if self.config.orderly {
+            match held.first() {
+                // The next owner must not begin while the application is at it.
+                Some(id) if !self.is_stopped => drop(self.leaving.insert(*id, queue.clone())),
+                Some(_) | None => self.unlock(queue, tools),
+            }
+        }
+    }
+
+    fn unlock<D: Disk>(&self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        let Some(address) = tools.routes.address(&queue.broker_name, MASTER_ID).cloned() else { return };
+        let command = self.lock_command(request_code::UNLOCK_BATCH_MQ, BTreeSet::from([queue.clone()]));
+        tools.calls.tell(tools.now, &address, command, tools.env);
+    }
+
+    fn lock_command(&self, code: i32, mq_set: BTreeSet<MessageQueue>) -> Command {
+        let body = LockBatchRequestBody {
+            client_id: self.client_id.clone(),
+            consumer_group: self.config.group.clone(),
+            mq_set,
+            only_this_broker: false,
+        };
+        Command::request(code, Ext::None).with_body(body::encode(&body))
+    }
+
+    /// Asks for the locks of all queues, broker by broker.
+    fn lock<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        if !self.config.orderly || !self.is_clustering() || self.lock_at > tools.now.mono {
+            return;
+        }
+        self.lock_at = tools.now.mono + LOCK;
+        let mut by_broker: BTreeMap<&str, BTreeSet<MessageQueue>> = BTreeMap::new();
+        for queue in self.lanes.keys() {
+            by_broker.entry(&queue.broker_name).or_default().insert(queue.clone());
+        }
+        for (broker, queues) in by_broker {
+            let Some(address) = tools.routes.address(broker, MASTER_ID).cloned() else { continue };
+            let errand = Errand::Lock(queues.iter().cloned().collect());
+            let command = self.lock_command(request_code::LOCK_BATCH_MQ, queues);
+            tools.call(&address, command, ANSWER, errand);
+        }
+    }
+
+    fn on_locked(&mut self, now: Instant, asked: &[MessageQueue], outcome: &Outcome) {
+        let granted = match outcome {
+            Outcome::Reply(reply) if reply.code == response_code::SUCCESS => {
+                body::decode::<LockBatchResponseBody>(&reply.body).ok()
+            }
+            Outcome::Reply(_) | Outcome::Lost | Outcome::NotSent => None,
+        };
+        let Some(granted) = granted else {
+            self.lock_at = self.lock_at.min(now + REBALANCE_RETRY);
+            return;
+        };
+        for queue in asked {
+            let Some(lane) = self.lanes.get_mut(queue) else { continue };
+            if granted.lock_ok_mq_set.contains(queue) {
+                if lane.locked_until.is_none_or(|until| until <= now) {
+                    // Another member may have had it: what it committed counts, not what was known before.
+                    self.next_life += 1;
+                    *lane = Lane::new(self.next_life, now);
+                    self.out.retain(|_, out| out.queue != *queue);
+                }
+                lane.locked_until = Some(now + LOCK_VALID);
+            } else {
+                lane.locked_until = None;
+                self.lock_at = self.lock_at.min(now + REBALANCE_RETRY);
+            }
+        }
+    }
+
+    /// An answer, or none.
+    pub(super) fn on_outcome<D: Disk>(
+        &mut self,
+        errand: Errand,
+        outcome: Outcome,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        let now = tools.now.mono;
+        match errand {
+            Errand::Members => self.on_members(&outcome, tools),
+            Errand::Lock(queues) => self.on_locked(now, &queues, &outcome),
+            Errand::Committed(queue, life) => self.on_committed(&queue, life, &outcome, tools),
+            Errand::Begin(queue, life) => {
+                let Some(lane) = self.lanes.get_mut(&queue).filter(|lane| lane.life == life) else { return };
+                lane.doing = Doing::Nothing(now + PULL_RETRY);
+                if let Some(offset) = offset_of(&outcome) {
+                    lane.begin(offset);
+                    lane.doing = Doing::Nothing(now);
+                }
+            }
+            Errand::Pull(queue, life) => self.on_pulled(&queue, life, outcome, tools),
+            Errand::Back(queue, offset, life) => {
+                let is_back =
+                    matches!(&outcome, Outcome::Reply(reply) if reply.code == response_code::SUCCESS);
+                let Some(lane) = self.lanes.get_mut(&queue).filter(|lane| lane.life == life) else { return };
+                if is_back {
+                    lane.done(offset);
+                } else {
+                    lane.park(offset, now + PARK);
+                }
+            }
+        }
+    }
+
+    fn on_committed<D: Disk>(
+        &mut self,
+        queue: &MessageQueue,
+        life: u64,
+        outcome: &Outcome,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        let now = tools.now.mono;
+        let Some(lane) = self.lanes.get_mut(queue).filter(|lane| lane.life == life) else { return };
+        lane.doing = Doing::Nothing(now + PULL_RETRY);
+        if let Some(offset) = offset_of(outcome) {
+            lane.begin(offset);
+            lane.committed = Some(offset);
+            lane.doing = Doing::Nothing(now);
+            return;
+        }
+        let Outcome::Reply(reply) = outcome else { return };
+        if reply.code != response_code::QUERY_NOT_FOUND {
+            return;
+        }
+        let is_retry = queue.topic == self.retry_topic;
+        let (code, ext) = match self.config.start {
+            Start::First => {
+                lane.begin(0);
+                lane.doing = Doing::Nothing(now);
+                return;
+            }
+            Start::Last if is_retry => {
+                lane.begin(0);
+                lane.doing = Doing::Nothing(now);
+                return;
+            }
+            Start::Time(timestamp) if !is_retry => {
+                let header = SearchOffsetRequest {
+                    topic: queue.topic.as_str().into(),
+                    lite_topic: None,
+                    queue_id: queue.queue_id,
+                    timestamp,
+                    boundary_type: None,
+                };
+                (request_code::SEARCH_OFFSET_BY_TIMESTAMP, header.to_ext())
+            }
+            Start::Last | Start::Time(_) => {
+                let topic = queue.topic.as_str().into();
+                let header = GetMaxOffsetRequest { topic, queue_id: queue.queue_id, committed: None };
+                (request_code::GET_MAX_OFFSET, header.to_ext())
+            }
+        };
+        if let Some(address) = tools.keeper(queue) {
+            lane.doing = Doing::Asking;
+            tools.call(&address, Command::request(code, ext), ANSWER, Errand::Begin(queue.clone(), life));
+        }
+    }
+
+    fn on_pulled<D: Disk>(
+        &mut self,
+        queue: &MessageQueue,
+        life: u64,
+        outcome: Outcome,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        let now = tools.now.mono;
+        let wanted = self.config.subscriptions.iter().find(|(topic, _)| *topic == queue.topic);
+        let wanted = wanted.map(|(_, tags)| tags_of(tags)).unwrap_or_default();
+        let Some(lane) = self.lanes.get_mut(queue).filter(|lane| lane.life == life) else { return };
+        let asked_at = lane.asked_at;
+        lane.doing = Doing::Nothing(now + PULL_RETRY);
+        let Outcome::Reply(reply) = outcome else {
+            lane.source = MASTER_ID;
+            return;
+        };
+        let Ok(header) = reply.header::<PullMessageResponse>() else {
+            lane.doing = Doing::Nothing(
+                now + if reply.code == response_code::FLOW_CONTROL { FLOW_RETRY } else { PULL_RETRY },
+            );
+            let what = format!(
+                "queue {} of {} at {}: {}",
+                queue.queue_id,
+                queue.topic,
+                queue.broker_name,
+                describe(&reply)
+            );
+            lane.source = MASTER_ID;
+            tools.env.out.push(Effect::Emit(ClientEvent::Problem(what)));
+            return;
+        };
+        lane.source = header.suggest_which_broker_id;
+        match reply.code {
+            response_code::SUCCESS => match read_all(&reply.body, queue) {
+                Ok(messages) => {
+                    let is_wanted = |message: &Received| {
+                        wanted.is_empty() || message.tag().is_some_and(|tag| wanted.contains(tag))
+                    };
+                    lane.take(messages.into_iter().filter(is_wanted), header.next_begin_offset);
+                    lane.doing = Doing::Nothing(now);
+                }
+                Err(error) => {
+                    let what =
+                        format!("broker {} answers with what is no message: {error}", queue.broker_name);
+                    tools.env.out.push(Effect::Emit(ClientEvent::Problem(what)));
+                }
+            },
+            response_code::PULL_NOT_FOUND | response_code::PULL_RETRY_IMMEDIATELY => {
+                let is_held =
+                    now.since(asked_at) >= EMPTY_PAUSE || lane.next != Some(header.next_begin_offset);
+                lane.next = Some(header.next_begin_offset);
+                lane.doing = Doing::Nothing(if is_held { now } else { now + EMPTY_PAUSE });
+            }
+            response_code::PULL_OFFSET_MOVED => {
+                // What was pulled before lies outside of what there is; late verdicts about it must not count.
+                self.next_life += 1;
+                let locked_until = lane.locked_until;
+                *lane = Lane::new(self.next_life, now);
+                lane.locked_until = locked_until;
+                lane.begin(header.next_begin_offset);
+                self.out.retain(|_, out| out.queue != *queue);
+                self.commit_queue(queue, tools);
+            }
+            _ => {}
+        }
+    }
+
+    /// The host says what became of a delivery; of one that is no longer known, nothing is done.
+    pub(super) fn on_settled<D: Disk>(
+        &mut self,
+        id: DeliveryId,
+        verdict: Verdict,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        if let Some(queue) = self.leaving.remove(&id) {
+            self.unlock(&queue, tools);
+        }
+        let Some(out) = self.out.remove(&id) else { return };
+        let now = tools.now.mono;
+        let is_clustering = self.is_clustering();
+        let Some(lane) = self.lanes.get_mut(&out.queue) else { return };
+        let (life, mut back) = (lane.life, Vec::new());
+        for offset in out.offsets {
+            match verdict {
+                Verdict::Consumed => lane.done(offset),
+                // Who gets all messages by itself gets none of them twice.
+                Verdict::Later(_) if !is_clustering => lane.done(offset),
+                Verdict::Later(_) if self.config.orderly => {
+                    let tries = lane.again(offset);
+                    lane.paused_until = now + ORDER_PAUSE;
+                    if self.config.reconsume_max.is_some_and(|max| tries > max) {
+                        back.extend(lane.handed(offset).map(|message| (message, DEAD_LETTER_LEVEL)));
+                    }
+                }
+                Verdict::Later(level) => {
+                    back.extend(lane.held(offset).map(|message| (message, level)));
+                }
+            }
+        }
+        for (message, level) in back {
+            self.send_back(&message, level, life, tools);
+        }
+    }
+
+    fn send_back<D: Disk>(
+        &mut self,
+        message: &Received,
+        level: i32,
+        life: u64,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        let queue = message.queue.clone();
+        let offset = message.queue_offset;
+        let Some(address) = tools.routes.address(&queue.broker_name, MASTER_ID).cloned() else {
+            if let Some(lane) = self.lanes.get_mut(&queue) {
+                lane.park(offset, tools.now.mono + PARK);
+            }
+            return;
+        };
+        let header = ConsumerSendMsgBackRequest {
+            offset: message.physical_offset,
+            group: self.config.group.clone(),
+            delay_level: level,
+            origin_msg_id: Some(message.id()),
+            origin_topic: Some(queue.topic.clone()),
+            unit_mode: Some(false),
+            max_reconsume_times: self.config.reconsume_max,
+        };
+        let command = Command::request(request_code::CONSUMER_SEND_MSG_BACK, header.to_ext());
+        tools.call(&address, command, ANSWER, Errand::Back(queue, offset, life));
+    }
+
+    fn commit_queue<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        let is_clustering = self.is_clustering();
+        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(offset) = lane.consumed().filter(|offset| lane.committed != Some(*offset)) else { return };
+        let Some(address) = tools.keeper(queue).filter(|_| is_clustering) else { return };
+        lane.committed = Some(offset);
+        let header = UpdateConsumerOffsetRequest {
+            consumer_group: self.config.group.as_str().into(),
+            topic: queue.topic.as_str().into(),
+            queue_id: queue.queue_id,
+            commit_offset: offset,
+        };
+        let command = Command::request(request_code::UPDATE_CONSUMER_OFFSET, header.to_ext());
+        tools.calls.tell(tools.now, &address, command, tools.env);
+    }
+
+    fn commit<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
+        for queue in queues {
+            self.commit_queue(&queue, tools);
+        }
+    }
+
+    /// Gives all queues back at once.
+    pub(super) fn stop<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        self.is_stopped = true;
+        let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
+        for queue in queues {
+            self.give_back(&queue, tools);
+        }
+        for (_, queue) in core::mem::take(&mut self.leaving) {
+            self.unlock(&queue, tools);
+        }
+        self.out.clear();
+    }
+
+    /// What is due.
+    pub(super) fn settle<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        if self.is_stopped {
+            return;
+        }
+        let now = tools.now.mono;
+        for (topic, _) in self.topics() {
+            tools.routes.want(now, &topic, false);
+        }
+        self.rebalance(tools);
+        self.lock(tools);
+        self.time_out(tools);
+        self.work(tools);
+        self.hand_out(tools);
+        if self.commit_at <= now {
+            self.commit_at = now + COMMIT;
+            self.commit(tools);
+        }
+    }
+
+    /// Sends back what took the application too long.
+    fn time_out<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        if self.config.orderly {
+            return;
+        }
+        let now = tools.now.mono;
+        let late = self.out.iter().filter(|(_, out)| now.since(out.since) >= self.config.consume_timeout);
+        let late: Vec<DeliveryId> = late.map(|(id, _)| *id).collect();
+        for id in late {
+            self.on_settled(id, Verdict::Later(TIMEOUT_LEVEL), tools);
+        }
+    }
+
+    /// Asks and pulls for the queues that have nothing under way.
+    fn work<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        let now = tools.now.mono;
+        let needs_lock = self.config.orderly && self.is_clustering();
+        let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
+        for queue in queues {
+            let Some(lane) = self.lanes.get_mut(&queue) else { continue };
+            lane.unpark(now);
+            lane.locked_until = lane.locked_until.filter(|until| *until > now);
+            let is_due = matches!(lane.doing, Doing::Nothing(at) if at <= now);
+            if !is_due || (needs_lock && !lane.is_locked(now)) || lane.is_full(&self.config) {
+                continue;
+            }
+            match lane.next {
+                None => self.ask_committed(&queue, tools),
+                Some(next) => self.pull(&queue, next, tools),
+            }
+        }
+    }
+
+    fn ask_committed<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        let now = tools.now.mono;
+        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(address) = tools.keeper(queue) else {
+            lane.doing = Doing::Nothing(now + PULL_RETRY);
+            return;
+        };
+        lane.doing = Doing::Asking;
+        let life = lane.life;
+        let header = QueryConsumerOffsetRequest {
+            consumer_group: self.config.group.as_str().into(),
+            topic: queue.topic.as_str().into(),
+            queue_id: queue.queue_id,
+            set_zero_if_not_found: (self.config.start != Start::First).then_some(true),
+        };
+        let command = Command::request(request_code::QUERY_CONSUMER_OFFSET, header.to_ext());
+        tools.call(&address, command, ANSWER, Errand::Committed(queue.clone(), life));
+    }
+
+    fn pull<D: Disk>(&mut self, queue: &MessageQueue, next: i64, tools: &mut Tools<'_, '_, D>) {
+        let now = tools.now.mono;
+        let is_clustering = self.is_clustering();
+        let subscribed = self.config.subscriptions.iter().find(|(topic, _)| *topic == queue.topic);
+        let tags = subscribed.map_or("*", |(_, tags)| tags.as_str());
+        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(address) = tools.routes.address_to_read(&queue.broker_name, lane.source).cloned() else {
+            lane.doing = Doing::Nothing(now + PULL_RETRY);
+            return;
+        };
+        lane.doing = Doing::Asking;
+        lane.asked_at = now;
+        let commit =
+            lane.consumed().filter(|offset| *offset > 0 && is_clustering && lane.source == MASTER_ID);
+        let commit_flag = if commit.is_some() { pull_sys_flag::COMMIT_OFFSET } else { 0 };
+        let header = PullMessageRequest {
+            consumer_group: self.config.group.as_str().into(),
+            topic: queue.topic.as_str().into(),
+            queue_id: queue.queue_id,
+            queue_offset: next,
+            max_msg_nums: self.config.pull_messages_max,
+            sys_flag: pull_sys_flag::SUSPEND | pull_sys_flag::SUBSCRIPTION | commit_flag,
+            commit_offset: commit.unwrap_or(0),
+            suspend_timeout_millis: i64::try_from(SUSPEND.as_millis()).unwrap_or(i64::MAX),
+            subscription: Some(tags.into()),
+            sub_version: self.sub_version,
+            expression_type: Some("TAG".into()),
+            ..PullMessageRequest::default()
+        };
+        let life = lane.life;
+        let command = Command::request(request_code::PULL_MESSAGE, header.to_ext());
+        tools.call(&address, command, PULL_ANSWER, Errand::Pull(queue.clone(), life));
+    }
+
+    /// Hands messages to the host, queue after queue, as many as it may have.
+    fn hand_out<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        let now = tools.now.mono;
+        let is_orderly = self.config.orderly;
+        let needs_lock = is_orderly && self.is_clustering();
+        while self.out.len() < self.config.deliveries_max {
+            let is_ready = |(_, lane): &(&MessageQueue, &Lane)| {
+                lane.has_waiting()
+                    && (!is_orderly || (lane.is_all_here() && lane.paused_until <= now))
+                    && (!needs_lock || lane.is_locked(now))
+            };
+            let after = self.served.clone().unwrap_or_default();
+            let behind = self.lanes.iter().filter(|(queue, _)| **queue > after).find(is_ready);
+            let Some((queue, _)) = behind.or_else(|| self.lanes.iter().find(is_ready)) else { return };
+            let queue = queue.clone();
+            let Some(lane) = self.lanes.get_mut(&queue) else { return };
+            let messages = lane.hand_out(self.config.delivery_messages_max.max(1));
+            let id = DeliveryId(self.next_delivery);
+            self.next_delivery += 1;
+            let offsets = messages.iter().map(|message| message.queue_offset).collect();
+            self.out.insert(id, Out { queue: queue.clone(), offsets, since: now });
+            self.served = Some(queue);
+            tools.env.out.push(Effect::Emit(ClientEvent::Delivered(Delivery { id, messages })));
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.is_stopped {
+            return None;
+        }
+        let needs_lock = self.config.orderly && self.is_clustering();
+        let mut due = Vec::from([self.commit_at]);
+        due.extend((!self.is_asking_members).then_some(self.rebalance_at));
+        due.extend((needs_lock && !self.lanes.is_empty()).then_some(self.lock_at));
+        for lane in self.lanes.values() {
+            if let Doing::Nothing(at) = lane.doing
+                && (!needs_lock || lane.locked_until.is_some_and(|until| until > at))
+                && !lane.is_full(&self.config)
+            {
+                due.push(at);
+            }
+            due.extend(lane.parked_until());
+            if self.config.orderly
+                && lane.has_waiting()
+                && lane.is_all_here()
+                && self.out.len() < self.config.deliveries_max
+                && (!needs_lock || lane.locked_until.is_some_and(|until| until > lane.paused_until))
+            {
+                due.push(lane.paused_until);
+            }
+        }
+        if !self.config.orderly {
+            due.extend(self.out.values().map(|out| out.since + self.config.consume_timeout));
+        }
+        due.into_iter().min()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        assert!(self.out.len() <= self.config.deliveries_max, "no more is handed out than may be");
+        for out in self.out.values() {
+            assert!(self.lanes.contains_key(&out.queue), "what is handed out is of a queue of this member");
+        }
+        self.lanes.values().for_each(Lane::check_invariants);
+    }
+}
+
+/// The tags of an expression; none wants all.
+fn tags_of(expression: &str) -> BTreeSet<String> {
+    let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
+    tags.map(ToString::to_string).collect()
+}
+
+fn pick(names: &BTreeSet<String>, draw: u64) -> Option<&String> {
+    let count = u64::try_from(names.len()).ok().filter(|count| *count > 0)?;
+    names.iter().nth(usize::try_from(draw % count).ok()?)
+}
+
+fn offset_of(outcome: &Outcome) -> Option<i64> {
+    match outcome {
+        Outcome::Reply(reply) if reply.code == response_code::SUCCESS => {
+            reply.header::<QueryConsumerOffsetResponse>().ok().map(|header| header.offset)
+        }
+        Outcome::Reply(_) | Outcome::Lost | Outcome::NotSent => None,
+    }
+}

@@ -1,0 +1,182 @@
+//! One queue that a member has: what was pulled of it and is not consumed yet (RocketMQ's `ProcessQueue`).
+//!
+//! A message is in one of three places by its offset: waiting, with the application or on its way back ([`Lane::handed`]), or
+//! parked for a local retry. All below the oldest of them is consumed.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::consumer::ConsumerConfig;
+use super::message::Received;
+use super::route::MASTER_ID;
+use crate::time::Instant;
+
+/// Bytes that a message counts for beside its body.
+const MESSAGE_BYTES: usize = 256;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Doing {
+    /// May go on at this time.
+    Nothing(Instant),
+    /// Waits for an answer.
+    Asking,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    /// Tells answers to this lane from those to an earlier one of the same queue.
+    pub(super) life: u64,
+    pub(super) doing: Doing,
+    pub(super) asked_at: Instant,
+    /// Where to pull next; unknown until the group's offset is.
+    pub(super) next: Option<i64>,
+    /// The broker id to pull from.
+    pub(super) source: i64,
+    /// What the broker was last told.
+    pub(super) committed: Option<i64>,
+    pub(super) locked_until: Option<Instant>,
+    pub(super) paused_until: Instant,
+    waiting: BTreeMap<i64, Received>,
+    handed: BTreeMap<i64, Received>,
+    parked: BTreeMap<i64, (Instant, Received)>,
+    bytes: usize,
+}
+
+impl Lane {
+    pub(super) fn new(life: u64, now: Instant) -> Lane {
+        Lane {
+            life,
+            doing: Doing::Nothing(now),
+            asked_at: now,
+            next: None,
+            source: MASTER_ID,
+            committed: None,
+            locked_until: None,
+            paused_until: Instant::ZERO,
+            waiting: BTreeMap::new(),
+            handed: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn begin(&mut self, offset: i64) {
+        self.next = Some(offset);
+    }
+
+    /// Takes what was pulled.
+    pub(super) fn take(&mut self, messages: impl Iterator<Item = Received>, next: i64) {
+        for message in messages {
+            if self.waiting.contains_key(&message.queue_offset) {
+                continue;
+            }
+            self.bytes += message.body.len() + MESSAGE_BYTES;
+            self.waiting.insert(message.queue_offset, message);
+        }
+        self.next = Some(next);
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether nothing is with the application.
+    pub(super) fn is_all_here(&self) -> bool {
+        self.handed.is_empty()
+    }
+
+    pub(super) fn is_locked(&self, now: Instant) -> bool {
+        self.locked_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether nothing more is to be pulled for now.
+    pub(super) fn is_full(&self, config: &ConsumerConfig) -> bool {
+        let count = self.waiting.len() + self.handed.len() + self.parked.len();
+        let span = match (self.oldest(), self.next) {
+            (Some(oldest), Some(next)) => next - oldest,
+            (None, _) | (_, None) => 0,
+        };
+        count >= config.queue_messages_max
+            || self.bytes >= config.queue_bytes_max
+            || (!config.orderly && span > config.queue_span_max)
+    }
+
+    /// The oldest messages, for the application.
+    pub(super) fn hand_out(&mut self, count: usize) -> Vec<Received> {
+        let mut messages = Vec::new();
+        while messages.len() < count {
+            let Some((offset, message)) = self.waiting.pop_first() else { break };
+            self.handed.insert(offset, message.clone());
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// A message is consumed, or is with the broker again.
+    pub(super) fn done(&mut self, offset: i64) {
+        let message = self.handed.remove(&offset);
+        if let Some(message) = message.or_else(|| self.waiting.remove(&offset)) {
+            self.bytes -= message.body.len() + MESSAGE_BYTES;
+        }
+    }
+
+    /// A message that was handed out, to be sent back.
+    pub(super) fn held(&self, offset: i64) -> Option<Received> {
+        self.handed.get(&offset).cloned()
+    }
+
+    /// Puts a message back in its place for another try, and says how many it has had.
+    pub(super) fn again(&mut self, offset: i64) -> i32 {
+        let Some(mut message) = self.handed.remove(&offset) else { return 0 };
+        message.reconsume_times += 1;
+        let tries = message.reconsume_times;
+        self.waiting.insert(offset, message);
+        tries
+    }
+
+    /// Takes a waiting message out, to be sent back.
+    pub(super) fn handed(&mut self, offset: i64) -> Option<Received> {
+        let message = self.waiting.remove(&offset)?;
+        self.handed.insert(offset, message.clone());
+        Some(message)
+    }
+
+    /// The broker did not take it back: it is tried again here, later.
+    pub(super) fn park(&mut self, offset: i64, until: Instant) {
+        if let Some(mut message) = self.handed.remove(&offset) {
+            message.reconsume_times += 1;
+            self.parked.insert(offset, (until, message));
+        }
+    }
+
+    pub(super) fn unpark(&mut self, now: Instant) {
+        while let Some(offset) =
+            self.parked.iter().find(|(_, (until, _))| *until <= now).map(|(offset, _)| *offset)
+        {
+            if let Some((_, message)) = self.parked.remove(&offset) {
+                self.waiting.insert(offset, message);
+            }
+        }
+    }
+
+    pub(super) fn parked_until(&self) -> Option<Instant> {
+        self.parked.values().map(|(until, _)| *until).min()
+    }
+
+    fn oldest(&self) -> Option<i64> {
+        let firsts = [self.waiting.keys().next(), self.handed.keys().next(), self.parked.keys().next()];
+        firsts.into_iter().flatten().min().copied()
+    }
+
+    /// All below this is consumed.
+    pub(super) fn consumed(&self) -> Option<i64> {
+        self.oldest().or(self.next)
+    }
+
+    pub(super) fn check_invariants(&self) {
+        let here =
+            self.waiting.values().chain(self.handed.values()).chain(self.parked.values().map(|(_, m)| m));
+        let bytes: usize = here.map(|message| message.body.len() + MESSAGE_BYTES).sum();
+        assert_eq!(bytes, self.bytes, "the bytes of a lane are those of its messages");
+    }
+}

@@ -1,0 +1,282 @@
+//! What a group makes of its messages: shared out, taken over, tried again, kept in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use gantry_core::client::{
+    ClientCommand, ClientConfig, ClientEvent, ConsumerConfig, Delivery, Message, ProducerConfig, RequestId,
+    Send, Start, Target, Verdict,
+};
+use gantry_core::wire::body::{MessageModel, MessageQueue};
+
+use crate::producer::config;
+use crate::world::{Id, World};
+
+const PRODUCER: usize = 100;
+
+fn consumer(n: usize, consumer: ConsumerConfig) -> ClientConfig {
+    ClientConfig {
+        client_id: format!("127.0.0.1@c{n}"),
+        producer: None,
+        consumer: Some(consumer),
+        ..config(&[9876], ProducerConfig::new("P"))
+    }
+}
+
+fn group() -> ConsumerConfig {
+    let subscriptions = vec![("T".to_string(), "*".to_string())];
+    ConsumerConfig { subscriptions, start: Start::First, ..ConsumerConfig::new("G") }
+}
+
+/// Sends bodies `begin..end`, round the queues or all to one.
+fn produce(world: &mut World, numbers: std::ops::Range<u64>, target: &Target, tag: Option<&str>) {
+    if !world.clients.contains_key(&PRODUCER) {
+        let producer =
+            ClientConfig { client_id: "127.0.0.1@p".into(), ..config(&[9876], ProducerConfig::new("P")) };
+        world.start_client(PRODUCER, producer);
+    }
+    let count = numbers.end - numbers.start;
+    for n in numbers {
+        let mut message = Message::new("T", n.to_string());
+        if let Some(tag) = tag {
+            message = message.with_tag(tag);
+        }
+        let send = Send {
+            id: RequestId(n),
+            messages: vec![message],
+            target: target.clone(),
+            oneway: false,
+            timeout: None,
+        };
+        world.command(PRODUCER, ClientCommand::Send(send));
+    }
+    world.pass(Duration::from_secs(1));
+    let sent = world.events(PRODUCER);
+    let sent = sent.iter().filter(|event| matches!(event, ClientEvent::Sent { result: Ok(_), .. }));
+    assert_eq!(sent.count() as u64, count);
+}
+
+/// What a consumer saw.
+#[derive(Default)]
+struct Seen {
+    /// Body and tries before, in order.
+    bodies: Vec<(u64, i32)>,
+    queues: BTreeMap<String, Vec<MessageQueue>>,
+    problems: Vec<String>,
+    stopped: bool,
+}
+
+/// Lets time pass; deliveries are settled as `judge` says.
+fn consume(
+    world: &mut World,
+    clients: &[usize],
+    time: Duration,
+    mut judge: impl FnMut(&Delivery) -> Option<Verdict>,
+) -> BTreeMap<usize, Seen> {
+    let mut all: BTreeMap<usize, Seen> = clients.iter().map(|n| (*n, Seen::default())).collect();
+    let end = world.now() + time;
+    loop {
+        world.run();
+        let mut settled = 0;
+        for (n, seen) in &mut all {
+            for event in world.events(*n) {
+                match event {
+                    ClientEvent::Delivered(delivery) => {
+                        for message in &delivery.messages {
+                            let body =
+                                std::str::from_utf8(&message.body).expect("text").parse().expect("a number");
+                            seen.bodies.push((body, message.reconsume_times));
+                        }
+                        if let Some(verdict) = judge(&delivery) {
+                            settled += 1;
+                            world.command(*n, ClientCommand::Settle(delivery.id, verdict));
+                        }
+                    }
+                    ClientEvent::Assigned { topic, queues } => drop(seen.queues.insert(topic, queues)),
+                    ClientEvent::Problem(problem) => seen.problems.push(problem),
+                    ClientEvent::Stopped => seen.stopped = true,
+                    ClientEvent::Sent { .. } | ClientEvent::Queues { .. } => {}
+                }
+            }
+        }
+        if settled > 0 {
+            continue;
+        }
+        if world.now() >= end {
+            return all;
+        }
+        world.pass(Duration::from_millis(20));
+    }
+}
+
+fn all_consumed(_: &Delivery) -> Option<Verdict> {
+    Some(Verdict::Consumed)
+}
+
+fn bodies(seen: &Seen) -> BTreeSet<u64> {
+    seen.bodies.iter().map(|(body, _)| *body).collect()
+}
+
+#[test]
+fn a_group_shares_the_queues_and_a_stop_gives_them_back_at_once() {
+    let mut world = World::new(&[9876], &[10911, 10921]);
+    produce(&mut world, 0..8, &Target::RoundRobin, None);
+    for n in 1..=3 {
+        world.start_client(n, consumer(n, group()));
+    }
+    let seen = consume(&mut world, &[1, 2, 3], Duration::from_secs(5), all_consumed);
+    let mut owned: Vec<&MessageQueue> =
+        seen.values().filter_map(|seen| seen.queues.get("T")).flatten().collect();
+    owned.sort();
+    assert_eq!(owned.len(), 8, "no gap");
+    owned.dedup();
+    assert_eq!(owned.len(), 8, "no overlap");
+    let read: BTreeSet<u64> = seen.values().flat_map(bodies).collect();
+    assert_eq!(read, (0..8).collect());
+    produce(&mut world, 8..80, &Target::RoundRobin, None);
+    let seen = consume(&mut world, &[1, 2, 3], Duration::from_secs(1), all_consumed);
+    let read: Vec<u64> = seen.values().flat_map(|seen| seen.bodies.iter().map(|(body, _)| *body)).collect();
+    assert_eq!(read.len(), 72, "once settled, each message once");
+    assert!(seen.values().all(|seen| !seen.bodies.is_empty()), "each has a share");
+
+    world.command(3, ClientCommand::Stop);
+    let seen = consume(&mut world, &[1, 2, 3], Duration::from_secs(1), all_consumed);
+    assert!(seen[&3].stopped);
+    let shares: Vec<usize> = [1, 2].iter().map(|n| seen[n].queues["T"].len()).collect();
+    assert_eq!(shares, [4, 4], "the others have all within a second");
+    produce(&mut world, 80..160, &Target::RoundRobin, None);
+    let seen = consume(&mut world, &[1, 2], Duration::from_secs(1), all_consumed);
+    let read: Vec<u64> = seen.values().flat_map(|seen| seen.bodies.iter().map(|(body, _)| *body)).collect();
+    assert_eq!(read.len(), 80, "what the third consumed is not consumed again");
+}
+
+#[test]
+fn a_killed_consumer_loses_nothing() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    for n in 1..=2 {
+        world.start_client(n, consumer(n, group()));
+    }
+    consume(&mut world, &[1, 2], Duration::from_secs(5), all_consumed);
+    produce(&mut world, 10..50, &Target::RoundRobin, None);
+    // The second one takes messages and never says what became of them.
+    let mut count = 0;
+    let seen = consume(&mut world, &[1, 2], Duration::from_millis(100), |_| {
+        count += 1;
+        (count % 2 == 0).then_some(Verdict::Consumed)
+    });
+    let mut read: BTreeSet<u64> = bodies(&seen[&1]);
+    world.kill(Id::Client(2));
+    let seen = consume(&mut world, &[1], Duration::from_secs(5), all_consumed);
+    read.extend(bodies(&seen[&1]));
+    assert_eq!(seen[&1].queues["T"].len(), 4);
+    assert!(read.is_superset(&bodies(&seen[&1])) && (10..50).all(|body| read.contains(&body)), "{read:?}");
+}
+
+#[test]
+fn what_is_sent_back_comes_again_and_ends_in_the_dead_letter_queue() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    world.start_client(1, consumer(1, ConsumerConfig { reconsume_max: Some(2), ..group() }));
+    let seen = consume(&mut world, &[1], Duration::from_secs(60), |delivery| {
+        let is_bad = &delivery.messages[0].body[..] == b"3";
+        assert_eq!(delivery.messages[0].topic, "T");
+        Some(if is_bad { Verdict::Later(1) } else { Verdict::Consumed })
+    });
+    let tries: Vec<i32> =
+        seen[&1].bodies.iter().filter(|(body, _)| *body == 3).map(|(_, tries)| *tries).collect();
+    assert_eq!(tries, [0, 1, 2], "{:?}", seen[&1].problems);
+    assert_eq!(seen[&1].bodies.len(), 6, "the others came once");
+}
+
+#[test]
+fn ordered_queues_never_reorder() {
+    let mut world = World::new(&[9876], &[10911]);
+    let queue = Target::Queue(MessageQueue::new("T", "b10911", 1));
+    produce(&mut world, 0..1, &Target::RoundRobin, None);
+    produce(&mut world, 1..50, &queue, None);
+    world.start_client(1, consumer(1, ConsumerConfig { orderly: true, ..group() }));
+    let mut failed = 0;
+    let seen = consume(&mut world, &[1], Duration::from_secs(10), |delivery| {
+        let fails = &delivery.messages[0].body[..] == b"7" && delivery.messages[0].reconsume_times < 2;
+        failed += i32::from(fails);
+        Some(if fails { Verdict::Later(0) } else { Verdict::Consumed })
+    });
+    assert_eq!(failed, 2);
+    let order: Vec<u64> = seen[&1].bodies.iter().map(|(body, _)| *body).filter(|body| *body != 0).collect();
+    assert!(order.is_sorted(), "{order:?}");
+    assert_eq!(order.len(), 49 + 2);
+    // A second one joins while messages flow: the queue moves or stays, and order holds over both.
+    world.start_client(2, consumer(2, ConsumerConfig { orderly: true, ..group() }));
+    produce(&mut world, 50..90, &queue, None);
+    let seen = consume(&mut world, &[1, 2], Duration::from_secs(70), all_consumed);
+    for seen in seen.values() {
+        assert!(seen.bodies.is_sorted(), "{:?}", seen.bodies);
+    }
+    let read: BTreeSet<u64> = seen.values().flat_map(bodies).collect();
+    assert!((50..90).all(|body| read.contains(&body)), "{read:?}");
+}
+
+#[test]
+fn tags_choose_and_offsets_are_kept() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..10, &Target::RoundRobin, Some("a"));
+    produce(&mut world, 10..20, &Target::RoundRobin, Some("b"));
+    produce(&mut world, 20..30, &Target::RoundRobin, None);
+    let wants = |tags: &str| ConsumerConfig { subscriptions: vec![("T".into(), tags.into())], ..group() };
+    world.start_client(1, consumer(1, wants("a || c")));
+    let seen = consume(&mut world, &[1], Duration::from_secs(8), all_consumed);
+    assert_eq!(bodies(&seen[&1]), (0..10).collect());
+    world.kill(Id::Client(1));
+    world.kill(Id::Broker(10911));
+    world.start_broker(10911, &[9876]);
+    world.pass(Duration::from_secs(2));
+    world.start_client(2, consumer(2, wants("a || c")));
+    produce(&mut world, 30..34, &Target::RoundRobin, Some("c"));
+    let seen = consume(&mut world, &[2], Duration::from_secs(8), all_consumed);
+    assert_eq!(bodies(&seen[&2]), (30..34).collect(), "the group goes on where it was");
+}
+
+#[test]
+fn everybody_gets_a_broadcast() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..10, &Target::RoundRobin, None);
+    for n in 1..=2 {
+        world.start_client(n, consumer(n, ConsumerConfig { model: MessageModel::Broadcasting, ..group() }));
+    }
+    let seen = consume(&mut world, &[1, 2], Duration::from_secs(5), all_consumed);
+    assert_eq!((bodies(&seen[&1]), bodies(&seen[&2])), ((0..10).collect(), (0..10).collect()));
+}
+
+#[test]
+fn a_consumer_outlives_its_broker_and_its_name_server() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..10, &Target::RoundRobin, None);
+    world.start_client(1, consumer(1, group()));
+    let seen = consume(&mut world, &[1], Duration::from_secs(6), all_consumed);
+    assert_eq!(bodies(&seen[&1]), (0..10).collect());
+    world.kill(Id::NameServer(9876));
+    produce(&mut world, 10..20, &Target::RoundRobin, None);
+    let seen = consume(&mut world, &[1], Duration::from_secs(40), all_consumed);
+    assert_eq!(bodies(&seen[&1]), (10..20).collect(), "nobody needs the name server for what is known");
+    world.kill(Id::Broker(10911));
+    consume(&mut world, &[1], Duration::from_secs(20), all_consumed);
+    world.start_name_server(9876);
+    world.start_broker(10911, &[9876]);
+    world.pass(Duration::from_secs(5));
+    produce(&mut world, 20..30, &Target::RoundRobin, None);
+    let seen = consume(&mut world, &[1], Duration::from_secs(30), all_consumed);
+    assert!((20..30).all(|body| bodies(&seen[&1]).contains(&body)), "{:?}", seen[&1].bodies);
+}
+
+#[test]
+fn nothing_is_pulled_beyond_the_limits() {
+    let mut world = World::new(&[9876], &[10911]);
+    let queue = Target::Queue(MessageQueue::new("T", "b10911", 0));
+    produce(&mut world, 0..1, &Target::RoundRobin, None);
+    produce(&mut world, 1..200, &queue, None);
+    let limits = ConsumerConfig { queue_messages_max: 40, deliveries_max: 5, ..group() };
+    world.start_client(1, consumer(1, limits));
+    let seen = consume(&mut world, &[1], Duration::from_secs(5), |_| None);
+    assert_eq!(seen[&1].bodies.len(), 5, "no more than may be handed out");
+}
