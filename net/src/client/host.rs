@@ -61,6 +61,7 @@ impl Host {
             name_servers: name_servers.iter().map(|address| Arc::from(address.as_str())).collect(),
             origin: origin(address),
             producer: Some(producer),
+            consumer: None,
         };
         let (mailbox, waiters) = (Mailbox::new(), Waiters::default());
         let (end, ended) = tokio::sync::watch::channel(false);
@@ -183,6 +184,12 @@ fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waite
 fn hand_over(waiters: &Waiters, event: ClientEvent) -> Flow {
     let id = match &event {
         ClientEvent::Sent { id, .. } | ClientEvent::Queues { id, .. } => *id,
+        ClientEvent::Problem(problem) => {
+            tracing::warn!(problem);
+            return Flow::Continue;
+        }
+        // There is no consumer here.
+        ClientEvent::Delivered(_) | ClientEvent::Assigned { .. } => return Flow::Continue,
         ClientEvent::Stopped => return Flow::Stop,
     };
     match (lock(waiters).remove(&id), event) {
