@@ -2,14 +2,15 @@
 //! dead-letter queue, which it enters after the greatest number of tries and not before; tries are counted one by one; every
 //! message that was acknowledged ends consumed or dead.
 //!
-//! Does not verify: how often one try is repeated: a way back that got no answer is tried again.
+//! Does not verify: how often one try is repeated: a way back that got no answer is tried again; nor, once the master's power
+//! failed under asynchronous flush, that tries are counted one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_core::time::{Duration, Instant};
 
-use super::loss::Stops;
-use super::{Checker, Cx, Verdict, secs, unsafe_because};
+use super::loss::{Stops, has_lost_power};
+use super::{Checker, Cx, Flush, Verdict, secs, unsafe_because};
 use crate::history::{MessageId, Report, RetryReport};
 use crate::world::Fact;
 
@@ -56,7 +57,9 @@ impl Retries {
             let place = if dead { "dead" } else { "not dead" };
             return unsafe_because(NAME, format!("{id:?} is {place} after {times} tries"));
         }
-        if times == 0 {
+        // A way back names a place in the log; after a loss that place may hold another record, whose tries are other ones.
+        let is_place_reused = cx.setup.flush == Flush::Async && has_lost_power(cx);
+        if times == 0 || is_place_reused {
             return Ok(());
         }
         let Some(back) = self.back_begun.get(&(id, times - 1)) else {
