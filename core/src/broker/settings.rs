@@ -197,6 +197,12 @@ impl BrokerConfig {
         all.insert("brokerIP1", self.store_host.ip().to_string());
         all.insert("listenPort", self.store_host.port().to_string());
         for (name, _, place) in TABLE {
+            // RocketMQ does not print what is null.
+            if let Address(at) = place
+                && at(&mut config).is_none()
+            {
+                continue;
+            }
             all.insert(name, get(&mut config, *place));
         }
         for (name, value) in &self.shown {
