@@ -5,8 +5,8 @@
 //! head of each queue is looked at, at its time.
 //!
 //! An offset counts as *safe*, and goes to `delayOffset.json` and the journal of offsets, once what was delivered up to it is as
-//! safe as the modes of the store demand: no death takes a delayed message away. The death of the process delivers none twice
-//! under asynchronous flush and replication; otherwise those whose copies were written and not yet safe come once more.
+//! safe as the modes of the store demand: no death takes a delayed message away. Copies that were written and not yet safe when the
+//! process died come once more; under asynchronous flush and replication those are the copies of the very turn it died in.
 //!
 //! Absent on purpose: the exact times of RocketMQ 5 (`TIMER_DELIVER_MS` and its kin), which have a store of their own.
 
