@@ -43,3 +43,9 @@ impl Stops {
 pub fn has_lost_power(cx: &Cx<'_>) -> bool {
     cx.ledger.power_losses().iter().any(|(host, _)| *host == cx.setup.cast.master)
 }
+
+/// Whether the master's power ever failed under asynchronous flush: places in its log, and queue offsets that clients hold, may
+/// name other records since.
+pub fn may_be_misplaced(cx: &Cx<'_>) -> bool {
+    cx.setup.flush == Flush::Async && has_lost_power(cx)
+}
