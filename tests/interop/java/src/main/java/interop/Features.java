@@ -13,7 +13,7 @@ import java.util.concurrent.Future;
  * of its own, because most of their time is waiting: for delays, for time-outs, for a rebalance.
  *
  * <p>Prints {@code check ok NAME in MS ms} or {@code check FAILED NAME in MS ms} for each, with what was found below it.
- * {@code --only NAME} runs one, {@code --skip NAME} leaves one out.
+ * {@code --only NAME} runs one, {@code --skip NAME,NAME} leaves some out.
  */
 final class Features {
     /** What one of them needs: where the name server is, and names that nobody else uses. */
@@ -75,7 +75,7 @@ final class Features {
         ExecutorService threads = Executors.newCachedThreadPool();
         List<Future<Boolean>> running = new ArrayList<>();
         for (Map.Entry<String, Feature> feature : features.entrySet()) {
-            if (!skip.equals(feature.getKey()) && (only.isEmpty() || only.equals(feature.getKey()))) {
+            if (!java.util.Arrays.asList(skip.split(",")).contains(feature.getKey()) && (only.isEmpty() || only.equals(feature.getKey()))) {
                 running.add(threads.submit(() -> one(feature.getKey(), feature.getValue(), namesrv, prefix)));
             }
         }
