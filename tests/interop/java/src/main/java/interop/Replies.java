@@ -13,6 +13,7 @@ import org.apache.rocketmq.common.message.Message;
 /** Request and reply between two producers and one who answers; a request that nobody answers ends in time. */
 final class Replies {
     private static final int REQUESTS = 10;
+    private static final long FIRST_HEARTBEAT_MS = 2_000;
     private static final long TIMEOUT_MS = 30_000;
     private static final long SHORT_MS = 1_500;
 
@@ -23,7 +24,10 @@ final class Replies {
         DefaultMQProducer one = Clients.producer(scene.namesrv, scene.topic + "-one");
         DefaultMQProducer two = Clients.producer(scene.namesrv, scene.topic + "-two");
         DefaultMQProducer replier = Clients.producer(scene.namesrv, scene.topic + "-replier");
-        Clients.sendFirst(one, new Message(scene.topic, "warm", new byte[] {1}));
+        // A client tells a broker that it is there with its first request to a topic it has no route of, or every 30 s, the first
+        // time a second after its start; a request that meets that one is sent before the broker knows whom to give the reply.
+        Clients.sendFirst(replier, new Message(scene.topic, "warm", new byte[] {1}));
+        Await.pause(FIRST_HEARTBEAT_MS);
         DefaultMQPushConsumer consumer = Clients.pushConsumer(scene.namesrv, scene.topic + "-group");
         consumer.subscribe(scene.topic, "request");
         Clients.listen(consumer, message -> {
