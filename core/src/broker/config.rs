@@ -14,6 +14,9 @@ use super::replication::BrokerRole;
 use super::store::StoreConfig;
 use crate::wire::body::perm;
 
+/// [`BrokerConfig::memory_bytes`] of a broker that was not told: nothing of its log counts as far from the end.
+pub(super) const MEMORY_UNKNOWN: u64 = u64::MAX;
+
 /// Configuration of a broker.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
@@ -131,7 +134,7 @@ impl BrokerConfig {
             ha_master_addr: None,
             slave_read: true,
             slave_sync_interval: Duration::from_secs(10),
-            memory_bytes: u64::MAX,
+            memory_bytes: MEMORY_UNKNOWN,
             memory_percent: 40,
             store: StoreConfig::default(),
             permission: perm::READ | perm::WRITE,

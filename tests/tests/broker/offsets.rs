@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gantry_core::broker::BrokerConfig;
 use gantry_core::wire::Command;
 use gantry_core::wire::code::{request_code, response_code as code};
 use gantry_core::wire::request::{
@@ -46,6 +47,13 @@ fn a_group_that_never_committed_starts_by_javas_rule() {
     assert_eq!(offset(&world.call(conn, query("G", "T", 1))), Err(code::QUERY_NOT_FOUND), "empty");
     world.disk().set_cold_ratio(1000);
     assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Err(code::QUERY_NOT_FOUND), "not in memory");
+    // What the page cache says no to, but is near the end of the log.
+    let mut world = world.kill_with(|config| BrokerConfig { memory_bytes: 1 << 30, ..config });
+    world.disk().set_cold_ratio(0);
+    world.run();
+    let conn = world.connect(2);
+    world.disk().set_cold_ratio(1000);
+    assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(0), "just written");
 }
 
 #[test]

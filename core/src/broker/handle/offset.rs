@@ -3,11 +3,12 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::super::config::MEMORY_UNKNOWN;
 use super::super::reply::{Answer, Refusal};
 use super::super::store::{ReadLimits, ReadOutcome};
 use super::super::upstream::ONLY_FORWARD;
 use super::super::{Broker, BrokerEvent};
-use crate::io::{Disk, Env};
+use crate::io::{Disk, Env, Extent};
 use crate::wire::code::response_code;
 use crate::wire::request::{
     GetMaxOffsetRequest, GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse, Header,
@@ -17,7 +18,9 @@ use crate::wire::{Command, Ext};
 
 impl Broker {
     /// A group that never committed starts at 0 when the queue's first message is still in memory; else the client decides
-    /// (22). That is RocketMQ's rule, and why a new group on a young topic sees everything.
+    /// (22). That is RocketMQ's rule, and why a new group on a young topic sees everything. In memory is what lies near the end of
+    /// the log, as in 4.9, and what the page cache has, as in 5.x: the page cache alone says no now and then to what it is
+    /// just writing out, and a group would miss messages by it.
     pub(super) fn on_query_consumer_offset<D: Disk>(
         &mut self,
         request: &Command,
@@ -34,24 +37,44 @@ impl Broker {
                     "Not found, do not set to zero, maybe this group boot first",
                 ));
             }
-            None if self.is_first_message_resident(&header.topic, header.queue_id, env.disk) => 0,
-            None => {
-                return Err(Refusal::new(
-                    response_code::QUERY_NOT_FOUND,
-                    "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
-                ));
-            }
+            None => match self.is_first_message_in_memory(&header.topic, header.queue_id, env.disk) {
+                Err(cold) => return Ok(Answer::Cold(cold)),
+                Ok(true) => 0,
+                Ok(false) => {
+                    return Err(Refusal::new(
+                        response_code::QUERY_NOT_FOUND,
+                        "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
+                    ));
+                }
+            },
         };
         let ext = QueryConsumerOffsetResponse { offset }.to_ext();
         Ok(Answer::Now(Command::response(request, response_code::SUCCESS, ext)))
     }
 
-    fn is_first_message_resident(&mut self, topic: &str, queue_id: i32, disk: &mut impl Disk) -> bool {
-        let Some(queue) = self.store.find_queue(topic, queue_id) else { return false };
+    /// `Err` when the queue's first entry must be fetched first.
+    fn is_first_message_in_memory(
+        &mut self,
+        topic: &str,
+        queue_id: i32,
+        disk: &mut impl Disk,
+    ) -> Result<bool, Extent> {
+        let Some(queue) = self.store.find_queue(topic, queue_id) else { return Ok(false) };
+        let first = match self.store.read_entries(queue, 0, 1, disk) {
+            Ok(Ok(entries)) => {
+                entries.and_then(|entries| entries.first().map(|entry| entry.physical_offset as u64))
+            }
+            Ok(Err(cold)) => return Err(cold),
+            Err(_) => None,
+        };
+        let Some(physical) = first else { return Ok(false) };
+        if self.config.memory_bytes != MEMORY_UNKNOWN && self.is_near_end(physical) {
+            return Ok(true);
+        }
         let limits = ReadLimits { messages_max: 1, bytes_max: 0 };
         let mut message = Vec::new();
         let read = self.store.read_messages(queue, 0, limits, |_| true, disk, &mut message);
-        matches!(read, Ok(ReadOutcome::Found { .. }))
+        Ok(matches!(read, Ok(ReadOutcome::Found { .. })))
     }
 
     pub(super) fn on_update_consumer_offset(&mut self, request: &Command) -> Result<Answer, Refusal> {

@@ -240,8 +240,13 @@ impl Broker {
         let (true, Some(bytes)) = (self.config.slave_read && self.replication.has_reader(), bytes) else {
             return false;
         };
-        let behind = self.store.written().saturating_sub(u64::from_be_bytes(*bytes));
-        behind > self.config.memory_bytes / 100 * self.config.memory_percent
+        !self.is_near_end(u64::from_be_bytes(*bytes))
+    }
+
+    /// RocketMQ's rule for what is in memory: what was written last, as much as a share of the machine's memory.
+    pub(super) fn is_near_end(&self, physical: u64) -> bool {
+        let behind = self.store.written().saturating_sub(physical);
+        behind <= self.config.memory_bytes / 100 * self.config.memory_percent
     }
 
     /// There is nothing at the offset yet.
