@@ -3,22 +3,25 @@
 //! Exit codes: 0 all is well, 1 a safety violation, 2 wrong usage, 3 a liveness violation, 4 a crash of a machine, 5 two runs
 //! of one seed differ.
 
+mod junit;
 mod report;
+mod verify;
+mod work;
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use gantry_sim::plan::Plan;
 use gantry_sim::run::{self, Outcome};
-use gantry_sim::scenario::{SKELETON, Scenario};
 use gantry_sim::shrink;
 use gantry_sim::world::Kind;
 use indicatif::{ProgressBar, ProgressStyle};
+use junit::Suite;
 use report::Summary;
+use work::{Done, Shard, Work};
 
 const EXIT_SAFETY: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -37,25 +40,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Run many worlds; stop at the first that fails, and say how to replay it.
-    Run {
-        /// Which seeds: A..B, without B.
-        #[arg(long, value_parser = parse_seeds)]
-        seeds: Range<u64>,
-        /// Worlds at a time; as many as the machine has processors when left out.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// Go on after a failure and report all of them.
-        #[arg(long)]
-        keep_going: bool,
-        /// A scenario file; `scenarios/skeleton.toml` when left out.
-        #[arg(long)]
-        scenario: Option<PathBuf>,
-    },
+    Run(RunArguments),
     /// Run one world again.
     Replay {
-        /// A plan of `scenarios/regress/`, instead of a seed.
-        #[arg(conflicts_with_all = ["seed", "scenario"], required_unless_present = "seed")]
-        plan: Option<PathBuf>,
+        /// A scenario with --seed, or a plan of `scenarios/regress/` without; `skeleton` when left out.
+        #[arg(required_unless_present = "seed")]
+        scenario: Option<PathBuf>,
         /// Its seed.
         #[arg(long)]
         seed: Option<u64>,
@@ -65,54 +55,87 @@ enum Verb {
         /// Only these faults, by their numbers, separated by commas.
         #[arg(long, value_delimiter = ',')]
         only_faults: Option<Vec<usize>>,
-        /// A scenario file; `scenarios/skeleton.toml` when left out.
-        #[arg(long)]
-        scenario: Option<PathBuf>,
     },
     /// Make a failing world small, and write it as a plan that needs no seed.
     Shrink {
+        /// A scenario; `skeleton` when left out.
+        scenario: Option<PathBuf>,
         /// Its seed.
         #[arg(long)]
         seed: u64,
-        /// A scenario file; `scenarios/skeleton.toml` when left out.
-        #[arg(long)]
-        scenario: Option<PathBuf>,
         /// Where to write the plan.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Run each world twice and compare the hash of everything that happened.
+    /// Run each world in two processes and compare the hash of everything that happened.
     Verify {
-        /// Which seeds: A..B, without B.
-        #[arg(long, value_parser = parse_seeds)]
-        seeds: Range<u64>,
-        /// A scenario file; `scenarios/skeleton.toml` when left out.
+        #[command(flatten)]
+        worlds: Worlds,
+        /// Another build of this program for the second process: of another target, or another profile.
         #[arg(long)]
-        scenario: Option<PathBuf>,
+        against: Option<PathBuf>,
     },
+    /// Print the hash of each world: one half of `verify`.
+    #[command(hide = true)]
+    Digests {
+        #[command(flatten)]
+        worlds: Worlds,
+    },
+    /// Name the scenarios that there are.
+    List,
 }
 
-fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
-    let (from, to) = text.split_once("..").ok_or("seeds are written A..B")?;
-    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
-    let range = number(from)?..number(to)?;
-    if range.is_empty() { Err("there is no seed in this range".to_owned()) } else { Ok(range) }
+/// Which worlds.
+#[derive(Args)]
+struct Worlds {
+    /// Scenarios, by their file or their name; `skeleton` when left out.
+    scenarios: Vec<PathBuf>,
+    /// Which seeds: A..B, without B.
+    #[arg(long, value_parser = work::parse_seeds)]
+    seeds: Range<u64>,
+}
+
+#[derive(Args)]
+struct RunArguments {
+    #[command(flatten)]
+    worlds: Worlds,
+    /// Every scenario that there is.
+    #[arg(long, conflicts_with = "scenarios")]
+    all: bool,
+    /// Worlds at a time; as many as the machine has processors when left out.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Only the seeds of this share: I/N, with I from 0.
+    #[arg(long, value_parser = work::parse_shard, default_value = "0/1")]
+    shard: Shard,
+    /// Begin no world later than this: 30s, 10m, 2h. Seeds may then be A.., without an end.
+    #[arg(long, value_parser = work::parse_time)]
+    time: Option<Duration>,
+    /// Go on after a failure and report all of them.
+    #[arg(long)]
+    keep_going: bool,
+    /// Write what ran and what failed to this file, as JUnit reports are.
+    #[arg(long)]
+    junit: Option<PathBuf>,
+    /// Print one JSON object a line instead: each failure, and the summary at the end.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     run::keep_panics();
     let done = match arguments.command {
-        Verb::Run { seeds, jobs, keep_going, scenario } => load(scenario.as_ref())
-            .map(|loaded| run_many(&loaded, seeds, jobs, keep_going, scenario.as_ref())),
-        Verb::Replay { plan, seed, trace, only_faults, scenario } => {
-            load_plan(plan.as_ref(), seed, scenario.as_ref())
-                .map(|plan| replay(plan, trace, only_faults.as_deref()))
+        Verb::Run(arguments) => run_many(&arguments),
+        Verb::Replay { scenario, seed, trace, only_faults } => {
+            load_plan(scenario.as_deref(), seed).map(|plan| replay(plan, trace, only_faults.as_deref()))
         }
-        Verb::Shrink { seed, scenario, out } => {
-            load_plan(None, Some(seed), scenario.as_ref()).and_then(|plan| shrink_to(&plan, &out))
+        Verb::Shrink { scenario, seed, out } => {
+            load_plan(scenario.as_deref(), Some(seed)).and_then(|plan| shrink_to(&plan, &out))
         }
-        Verb::Verify { seeds, scenario } => load(scenario.as_ref()).map(|loaded| verify(&loaded, seeds)),
+        Verb::Verify { worlds, against } => verify::verify(&worlds.scenarios, &worlds.seeds, against),
+        Verb::Digests { worlds } => verify::digests(&worlds.scenarios, worlds.seeds),
+        Verb::List => list(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("{error}");
@@ -120,18 +143,22 @@ fn main() -> ExitCode {
     })
 }
 
-fn load(path: Option<&PathBuf>) -> Result<Scenario, String> {
-    let Some(path) = path else { return Scenario::parse(SKELETON).map_err(|error| error.to_string()) };
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Scenario::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+/// A plan drawn by a seed, or stored without one.
+fn load_plan(scenario: Option<&Path>, seed: Option<u64>) -> Result<Plan, String> {
+    let scenario = scenario.unwrap_or(Path::new("skeleton"));
+    if let Some(seed) = seed {
+        return work::load(scenario).map(|named| Plan::draw(&named.scenario, seed));
+    }
+    Plan::from_toml(&work::read(scenario)?).map_err(|error| {
+        format!("{}: {error}\n(a scenario needs --seed; only a stored plan goes without)", scenario.display())
+    })
 }
 
-fn load_plan(path: Option<&PathBuf>, seed: Option<u64>, scenario: Option<&PathBuf>) -> Result<Plan, String> {
-    let Some(path) = path else {
-        return load(scenario).map(|loaded| Plan::draw(&loaded, seed.unwrap_or(0)));
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Plan::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))
+fn list() -> Result<ExitCode, String> {
+    for named in work::shipped()? {
+        println!("{:<16} {}", named.name, named.scenario.title);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn exit_code(outcome: &Outcome) -> ExitCode {
@@ -143,62 +170,69 @@ fn exit_code(outcome: &Outcome) -> ExitCode {
     }
 }
 
-fn run_many(
-    scenario: &Scenario,
-    seeds: Range<u64>,
-    jobs: Option<usize>,
-    keep_going: bool,
-    path: Option<&PathBuf>,
-) -> ExitCode {
-    let jobs =
-        jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
-    let progress = ProgressBar::new(seeds.end - seeds.start);
-    let template = "{bar:30} {pos}/{len} worlds, {per_sec}, {msg}failures, {eta} left";
-    progress
-        .set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    progress.set_message("0 ");
-    let next = AtomicU64::new(seeds.start);
-    let stop = AtomicBool::new(false);
-    let (sender, receiver) = mpsc::channel();
-    let mut summary = Summary::begin(scenario);
-    let mut first: Option<Outcome> = None;
-    let mut failures = 0;
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            let (next, stop, sender, seeds) = (&next, &stop, sender.clone(), &seeds);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        break;
-                    }
-                    let plan = Plan::draw(scenario, seed);
-                    let faults: Vec<_> = plan.faults.iter().map(|entry| entry.fault.kind()).collect();
-                    if sender.send((run::run(&plan), faults)).is_err() {
-                        break;
-                    }
-                }
-            });
+fn run_many(arguments: &RunArguments) -> Result<ExitCode, String> {
+    let RunArguments { worlds, all, shard, time, keep_going, json, .. } = arguments;
+    if worlds.seeds.end == u64::MAX && time.is_none() {
+        return Err("seeds without an end need --time".to_owned());
+    }
+    let scenarios = if *all { work::shipped()? } else { work::load_all(&worlds.scenarios)? };
+    let processors = || std::thread::available_parallelism().ok().map(usize::from);
+    let jobs = arguments.jobs.or_else(processors).unwrap_or(1).max(1);
+    let (seeds, shard, time, keep_going) = (worlds.seeds.clone(), *shard, *time, *keep_going);
+    let work = Work { scenarios, seeds, shard, jobs, time, keep_going };
+    if let Some(path) = &arguments.junit {
+        // Better known now than after hours.
+        Suite::default().write(path)?;
+    }
+    let progress = progress_of(&work);
+    let mut summary = Summary::begin();
+    let mut suite = Suite::default();
+    let mut first: Option<Done> = None;
+    work.run(|done| {
+        let named = &work.scenarios[done.scenario];
+        progress.inc(1);
+        summary.add(named, &done);
+        suite.add(named, &done);
+        if done.outcome.violation.is_none() {
+            return;
         }
-        drop(sender);
-        for (outcome, faults) in receiver {
-            progress.inc(1);
-            summary.add(&outcome, &faults);
-            if outcome.violation.is_some() {
-                failures += 1;
-                progress.set_message(format!("{failures} "));
-                progress.suspend(|| report::failure(scenario, &outcome, path));
-                stop.fetch_or(!keep_going, Ordering::Relaxed);
-                // The smallest seed decides the exit code, whichever thread was faster.
-                if first.as_ref().is_none_or(|before| outcome.seed < before.seed) {
-                    first = Some(outcome);
-                }
+        progress.set_message(format!("{} ", summary.failures()));
+        progress.suspend(|| {
+            if *json {
+                println!("{}", report::failure_json(named, &done.outcome));
+            } else {
+                println!("{}", report::failure(named, &done.outcome));
             }
+        });
+        // The first world in the order of work decides the exit code, whichever thread was faster.
+        let place = |done: &Done| (done.outcome.seed, done.scenario);
+        if first.as_ref().is_none_or(|before| place(&done) < place(before)) {
+            first = Some(done);
         }
     });
     progress.finish_and_clear();
-    summary.print();
-    first.map_or(ExitCode::SUCCESS, |outcome| exit_code(&outcome))
+    if *json {
+        println!("{}", summary.json());
+    } else {
+        summary.print();
+    }
+    if let Some(path) = &arguments.junit {
+        suite.write(path)?;
+    }
+    Ok(first.map_or(ExitCode::SUCCESS, |done| exit_code(&done.outcome)))
+}
+
+fn progress_of(work: &Work) -> ProgressBar {
+    let (progress, template) = if work.seeds.end == u64::MAX {
+        (ProgressBar::no_length(), "{spinner} {elapsed}: {pos} worlds, {per_sec}, {msg}failures")
+    } else {
+        let template = "{bar:30} {pos}/{len} worlds, {per_sec}, {msg}failures, {eta} left";
+        (ProgressBar::new(work.len()), template)
+    };
+    progress
+        .set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress.set_message("0 ");
+    progress
 }
 
 fn shrink_to(plan: &Plan, out: &PathBuf) -> Result<ExitCode, String> {
@@ -230,23 +264,4 @@ fn replay(mut plan: Plan, trace: bool, only_faults: Option<&[usize]>) -> ExitCod
         Some((at, violation)) => println!("{}", report::violation_line(*at, violation)),
     }
     exit_code(&outcome)
-}
-
-fn verify(scenario: &Scenario, seeds: Range<u64>) -> ExitCode {
-    let progress = ProgressBar::new(seeds.end - seeds.start);
-    for seed in seeds.clone() {
-        let [one, two] = [(); 2].map(|()| run::run(&Plan::draw(scenario, seed)));
-        if one.digest != two.digest || one.stats.events != two.stats.events {
-            progress.finish_and_clear();
-            println!(
-                "seed {seed} gave two runs: digests {:016x} and {:016x}, events {} and {}",
-                one.digest, two.digest, one.stats.events, two.stats.events
-            );
-            return ExitCode::from(EXIT_NOT_DETERMINISTIC);
-        }
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    println!("{} seeds, each the same twice", seeds.end - seeds.start);
-    ExitCode::SUCCESS
 }

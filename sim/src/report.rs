@@ -1,9 +1,9 @@
 //! What the tool prints: failures with the command that replays them, and the closing summary.
 //!
-//! Here alone real time is read: the processor time that the worlds took.
+//! Here alone real time is read: how long worlds took, and how much of the processors.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use gantry_core::time::Instant;
 use gantry_sim::fault::FaultKind;
 use gantry_sim::plan::Plan;
 use gantry_sim::run::Outcome;
-use gantry_sim::scenario::Scenario;
 use gantry_sim::world::Violation;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::work::{Done, Named};
 
 /// The commit of the tree that this program was built in, with a mark when files were changed since.
 pub(crate) fn commit() -> String {
@@ -32,28 +33,52 @@ pub(crate) fn violation_line(at: Instant, violation: &Violation) -> String {
     format!("{:?} violation ({}) at {at:?}: {}", violation.kind, violation.checker, violation.what)
 }
 
-/// Prints a failure: what, under which faults, and how to see it again.
-pub(crate) fn failure(scenario: &Scenario, outcome: &Outcome, path: Option<&PathBuf>) {
-    let Some((at, violation)) = &outcome.violation else { return };
-    println!("seed {} fails: {}", outcome.seed, violation_line(*at, violation));
-    for line in Plan::draw(scenario, outcome.seed).describe() {
-        println!("    {line}");
+/// A failure in words: what, under which faults, and how to see it again.
+pub(crate) fn failure(named: &Named, outcome: &Outcome) -> String {
+    let Some((at, violation)) = &outcome.violation else { return String::new() };
+    let (seed, name) = (outcome.seed, &named.name);
+    let mut text = format!("seed {seed} of {name} fails: {}\n", violation_line(*at, violation));
+    for line in Plan::draw(&named.scenario, seed).describe() {
+        let _ = writeln!(text, "    {line}");
     }
-    let named = path.map(|path| format!(" --scenario {}", path.display())).unwrap_or_default();
-    println!(
-        "    commit {}; replay it with:  cargo sim replay --seed {}{named} --trace",
+    let _ = writeln!(
+        text,
+        "    commit {}, scenario {:016x}; replay it with:  {}",
         commit(),
-        outcome.seed
+        named.scenario.hash(),
+        replay_command(named, seed)
     );
-    let seed = outcome.seed;
-    println!(
-        "    make it small with:  cargo sim shrink --seed {seed}{named} --out scenarios/regress/seed-{seed}.toml"
+    let _ = write!(
+        text,
+        "    make it small with:  cargo sim shrink {name} --seed {seed} --out scenarios/regress/seed-{seed}.toml"
     );
+    text
+}
+
+fn replay_command(named: &Named, seed: u64) -> String {
+    format!("cargo sim replay {} --seed {seed} --trace", named.name)
+}
+
+/// A failure for scripts.
+pub(crate) fn failure_json(named: &Named, outcome: &Outcome) -> serde_json::Value {
+    let Some((at, violation)) = &outcome.violation else { return serde_json::Value::Null };
+    serde_json::json!({
+        "event": "failure",
+        "scenario": named.name,
+        "scenario_hash": format!("{:016x}", named.scenario.hash()),
+        "commit": commit(),
+        "seed": outcome.seed,
+        "kind": format!("{:?}", violation.kind).to_lowercase(),
+        "checker": violation.checker,
+        "at_ns": at.as_nanos(),
+        "what": violation.what,
+        "replay": replay_command(named, outcome.seed),
+    })
 }
 
 /// Sums over worlds.
 pub(crate) struct Summary {
-    world: Duration,
+    simulated: Duration,
     cpu_before: Duration,
     worlds: u64,
     failures: u64,
@@ -68,14 +93,23 @@ pub(crate) struct Summary {
 }
 
 fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    read_clock(ClockId::ProcessCPUTime)
+}
+
+/// Time that passes for people; only differences mean something.
+pub(crate) fn real_time() -> Duration {
+    read_clock(ClockId::Monotonic)
+}
+
+fn read_clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 impl Summary {
-    pub(crate) fn begin(scenario: &Scenario) -> Summary {
+    pub(crate) fn begin() -> Summary {
         Summary {
-            world: Duration::from_nanos(scenario.ends_at().as_nanos()),
+            simulated: Duration::ZERO,
             cpu_before: cpu_time(),
             worlds: 0,
             failures: 0,
@@ -90,8 +124,14 @@ impl Summary {
         }
     }
 
-    pub(crate) fn add(&mut self, outcome: &Outcome, faults: &[FaultKind]) {
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    pub(crate) fn add(&mut self, named: &Named, done: &Done) {
+        let Done { outcome, faults, .. } = done;
         self.worlds += 1;
+        self.simulated += Duration::from_nanos(named.scenario.ends_at().as_nanos());
         self.failures += u64::from(outcome.violation.is_some());
         self.events += outcome.stats.events;
         self.turns += outcome.stats.turns;
@@ -107,17 +147,45 @@ impl Summary {
         }
     }
 
+    /// Processor time, worlds a minute of it, simulated seconds a second of it.
+    fn rates(&self) -> (f64, f64, f64) {
+        let cpu = (cpu_time() - self.cpu_before).as_secs_f64().max(1e-9);
+        (cpu, self.worlds as f64 * 60.0 / cpu, self.simulated.as_secs_f64() / cpu)
+    }
+
+    /// Checkers that had nothing to judge.
+    fn silent(&self) -> Vec<&'static str> {
+        self.looked.iter().filter(|(_, count)| **count == 0).map(|(checker, _)| *checker).collect()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let (cpu_s, worlds_a_cpu_minute, simulated_s_a_cpu_s) = self.rates();
+        let faults: BTreeMap<String, u64> =
+            self.faults.iter().map(|(kind, count)| (kind.to_string(), *count)).collect();
+        serde_json::json!({
+            "event": "summary",
+            "commit": commit(),
+            "worlds": self.worlds,
+            "failures": self.failures,
+            "simulated_s": self.simulated.as_secs_f64(),
+            "cpu_s": cpu_s,
+            "worlds_a_cpu_minute": worlds_a_cpu_minute,
+            "simulated_s_a_cpu_s": simulated_s_a_cpu_s,
+            "faults": faults,
+            "judged": self.looked,
+            "silent_checkers": self.silent(),
+            "excused_promises": self.excused,
+            "excused_worlds": self.worlds_excused,
+        })
+    }
+
     pub(crate) fn print(&self) {
-        let cpu = cpu_time() - self.cpu_before;
-        let simulated = self.world * u32::try_from(self.worlds).unwrap_or(u32::MAX);
-        let per_cpu_minute = self.worlds as f64 * 60.0 / cpu.as_secs_f64().max(1e-9);
+        let (cpu, per_cpu_minute, per_cpu_second) = self.rates();
         println!(
-            "{} worlds, {} failures, {:.1} simulated hours in {:.1} s of processor time: {per_cpu_minute:.0} worlds a minute, {:.0} simulated seconds a second",
+            "{} worlds, {} failures, {:.1} simulated hours in {cpu:.1} s of processor time: {per_cpu_minute:.0} worlds a minute, {per_cpu_second:.0} simulated seconds a second",
             self.worlds,
             self.failures,
-            simulated.as_secs_f64() / 3600.0,
-            cpu.as_secs_f64(),
-            simulated.as_secs_f64() / cpu.as_secs_f64().max(1e-9),
+            self.simulated.as_secs_f64() / 3600.0,
         );
         let each = |sum: u64| sum / self.worlds.max(1);
         println!(
@@ -136,8 +204,7 @@ impl Summary {
             "excused: {} promises in {} worlds, for power losses under asynchronous flush",
             self.excused, self.worlds_excused
         );
-        let silent: Vec<&str> =
-            self.looked.iter().filter(|(_, count)| **count == 0).map(|(checker, _)| *checker).collect();
+        let silent = self.silent();
         if !silent.is_empty() {
             println!("these checkers never judged anything: {}", silent.join(", "));
         }

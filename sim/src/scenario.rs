@@ -6,6 +6,7 @@ use gantry_core::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::check::ClientKind;
+use crate::digest::Digest;
 use crate::fault::FaultKind;
 
 /// The scenario that runs when none is named.
@@ -88,6 +89,13 @@ impl Scenario {
             return Err(ScenarioError(format!("sends_until_s ({a}) must come before audit_at_s ({b})")));
         }
         Ok(scenario)
+    }
+
+    /// A hash of everything in it: two scenarios of one name are not the same one.
+    pub fn hash(&self) -> u64 {
+        let mut digest = Digest::default();
+        digest.bytes(format!("{self:?}").as_bytes());
+        digest.value()
     }
 
     /// The last thing that happens.
