@@ -54,29 +54,35 @@ def classes():
     return target
 
 
-def record(target, limit_s=DRIVER_S):
+def record(target):
     """Runs the script against a target that has been started; normalised output, a dict from step to lines."""
-    output = os.path.join(target.directory, "mqadmin.txt")
     ports = {"namesrv": target.ports.namesrv, "broker": target.ports.broker}
-    values = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-    home = os.path.join(target.directory, "mqadmin-home")
+    values = {**{name: f"127.0.0.1:{port}" for name, port in ports.items()}, "namesrv.port": ports["namesrv"]}
+    text = run(SCRIPT, target.directory, values).replace(target.store, "STORE").replace(target.directory, "DIRECTORY")
+    named = (("BROKER", ports["broker"]), ("NAMESRV", ports["namesrv"]), ("HA", ports["broker"] + 1))
+    return steps(normal(text, named))
+
+
+def run(script, directory, values, limit_s=DRIVER_S):
+    """Runs a script of commands in which the names of `values` stand for them; what they printed."""
+    output, home = (os.path.join(directory, name) for name in ("mqadmin.txt", "mqadmin-home"))
     os.makedirs(home, exist_ok=True)
     command = ["java", *programs.SMALL_JVM, f"-Duser.home={home}", f"-Drocketmq.client.logRoot={home}/logs",
-               "-cp", classes() + os.pathsep + programs.server_classpath(), "Driver", SCRIPT, output,
-               *(f"{name}={value}" for name, value in values.items()), f"namesrv.port={ports['namesrv']}"]
-    with open(os.path.join(target.directory, "mqadmin-driver.out"), "wb") as log:
+               "-cp", classes() + os.pathsep + programs.server_classpath(), "Driver", script, output, *(f"{name}={value}" for name, value in values.items())]
+    environment = {name: value for name, value in os.environ.items() if name != "NAMESRV_ADDR"}
+    with open(os.path.join(directory, "mqadmin-driver.out"), "wb") as log:
         done = subprocess.run(command, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                              env={**os.environ, "ROCKETMQ_HOME": home, "NAMESRV_ADDR": values["namesrv"]}, timeout=limit_s, check=False)
+                              env={**environment, "ROCKETMQ_HOME": home}, timeout=limit_s, check=False)
     if done.returncode != 0:
         with open(log.name, encoding="utf-8", errors="replace") as text:
             raise RuntimeError(f"the driver ended with {done.returncode}:\n{text.read()[-3000:]}")
     with open(output, encoding="utf-8") as text:
-        return steps(normal(text.read().replace(target.store, "STORE").replace(target.directory, "DIRECTORY"), ports))
+        return text.read()
 
 
-def normal(text, ports):
+def normal(text, ports=()):
     text = "\n".join(line.rstrip() for line in text.split("\n") if "|-" not in line)
-    for name, port in (("BROKER", ports["broker"]), ("NAMESRV", ports["namesrv"]), ("HA", ports["broker"] + 1)):
+    for name, port in ports:
         text = re.sub(rf"(?<=[:=\s]){port}\b", name, text)
     for pattern, stand_in in RULES:
         text = re.sub(pattern, stand_in, text)
@@ -88,10 +94,11 @@ def steps(text):
     for section in text.split("=== ")[1:]:
         title, _, body = section.partition("\n")
         name, lines = title.split(":")[0], body.rstrip("\n").split("\n")
-        if name in SAMPLED:
+        plain = name.split("@")[0]
+        if plain in SAMPLED:
             lines = [re.sub(" +", " ", NUMBERS.sub("N", line)) for line in lines]
             lines = [re.sub("(?<=Tps : N)( N)+$", "", re.sub(r"\bN ([KMG]i)?B\b", "N B", line)) for line in lines]
-        found[name] = [title, *(sorted(lines) if name in UNORDERED else lines)]
+        found[name] = [title, *(sorted(lines) if plain in UNORDERED else lines)]
     return found
 
 

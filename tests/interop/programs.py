@@ -71,3 +71,11 @@ def run(version, directory, words, jvm=(), fails=False):
     if done.returncode != 0 and not (fails and done.returncode == 1):
         raise RuntimeError(f"ended with {done.returncode}\n{done.stdout[-6000:]}")
     return done.stdout
+
+
+def acknowledged(path):
+    """How many messages a file of acknowledgements holds."""
+    if not os.path.exists(path):
+        return 0
+    with open(path, "rb") as text:
+        return text.read().count(b"\n")

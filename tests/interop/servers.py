@@ -37,6 +37,14 @@ def offsets_on_disk(store):
     return {(key, int(queue)): offset for key, queues in table.items() for queue, offset in queues.items()}
 
 
+def wait_for_offsets(store, dump):
+    """Until the committed offsets that a dump names are in the store's file."""
+    with open(dump, encoding="utf-8") as text:
+        lines = [line.split() for line in text if line.startswith("queue ")]
+    named = {(f"{words[1]}@{words[1]}-group", int(words[2])): int(words[8]) for words in lines}
+    wait_for("consumer offsets on disk", lambda: named.items() <= offsets_on_disk(store).items(), 30)
+
+
 def is_free(port, address="127.0.0.1"):
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,6 +139,35 @@ def has_route(address, broker_id=0):
     return broker is not None and str(broker_id) in broker["brokerAddrs"]
 
 
+def broker_properties(store, ports, bind="127.0.0.1"):
+    """A broker's settings that both kinds take."""
+    return {
+        "brokerClusterName": "DefaultCluster", "brokerName": "broker-a", "brokerId": 0, "brokerIP1": "127.0.0.1", "brokerIP2": "127.0.0.1",
+        "bindAddress": bind, "listenPort": ports.broker, "haListenPort": ports.broker + 1,
+        "storePathRootDir": store, "storePathCommitLog": os.path.join(store, "commitlog"),
+        "diskMaxUsedSpaceRatio": 95,
+        # The threads that bring popped messages back sleep for longer and longer; a clean stop waits for them.
+        "reviveInterval": 200, "reviveMaxSlow": 1,
+        # Else a burst of senders at a JVM that is still cold is refused for waiting 200 ms.
+        "waitTimeMillsInSendQueue": 5000}
+
+
+def write_properties(directory, name, properties):
+    path = os.path.join(directory, name + ".conf")
+    with open(path, "w", encoding="utf-8") as out:
+        out.writelines(f"{key}={value}\n" for key, value in properties.items())
+    return path
+
+
+def java(name, main, directory, classpath, conf, jvm=()):
+    """One of RocketMQ's servers, with its home below `directory`."""
+    home = os.path.join(directory, "home")
+    os.makedirs(os.path.join(home, "conf"), exist_ok=True)
+    # Without TLS no certificates are made at start, which takes seconds and leaves them in the temporary folder.
+    command = ["java", *SMALL_JVM, *OPENED, f"-Duser.home={home}", f"-Djava.io.tmpdir={home}", "-Dtls.server.mode=disabled", *jvm, "-cp", classpath, main, "-c", conf]
+    return Process(name, command, directory, {**os.environ, "ROCKETMQ_HOME": home})
+
+
 class JavaServers:
     """RocketMQ 5.5.0: a name server that stays (unless `namesrv` is the address of another), and a broker that comes and goes.
 
@@ -144,7 +181,6 @@ class JavaServers:
         self.other_namesrv = namesrv
         self.classpath, self.settings, self.jvm = classpath, settings or {}, list(jvm)
         self.namesrv = self.broker = None
-        os.makedirs(os.path.join(directory, "home", "conf"), exist_ok=True)
         os.makedirs(store, exist_ok=True)
 
     def address(self):
@@ -156,17 +192,8 @@ class JavaServers:
                 "listenPort": self.ports.namesrv, "bindAddress": self.bind})
             # A broker that misses its first registration tries again 10 s later.
             wait_for("the name server", lambda: is_answering((self.bind, self.ports.namesrv)), READY_S, self.namesrv)
-        store = self.store
         self.broker = self.launch("broker", "org.apache.rocketmq.broker.BrokerStartup", {
-            "brokerClusterName": "DefaultCluster", "brokerName": "broker-a", "brokerId": 0,
-            "namesrvAddr": self.address(), "brokerIP1": "127.0.0.1", "brokerIP2": "127.0.0.1",
-            "bindAddress": self.bind, "listenPort": self.ports.broker, "haListenPort": self.ports.broker + 1,
-            "storePathRootDir": store, "storePathCommitLog": os.path.join(store, "commitlog"),
-            "diskMaxUsedSpaceRatio": 95,
-            # The threads that bring popped messages back sleep for longer and longer; a clean stop waits for them.
-            "reviveInterval": 200, "reviveMaxSlow": 1,
-            # Else a burst of senders at a JVM that is still cold is refused for waiting 200 ms.
-            "waitTimeMillsInSendQueue": 5000, **self.settings})
+            **broker_properties(self.store, self.ports, self.bind), "namesrvAddr": self.address(), **self.settings})
         wait_for("the broker in the route table", self.is_registered, READY_S, self.broker)
 
     def is_registered(self):
@@ -182,13 +209,7 @@ class JavaServers:
         return False
 
     def launch(self, name, main, properties):
-        path = os.path.join(self.directory, name + ".conf")
-        with open(path, "w", encoding="utf-8") as out:
-            out.writelines(f"{key}={value}\n" for key, value in properties.items())
-        home = os.path.join(self.directory, "home")
-        # Without TLS no certificates are made at start, which takes seconds and leaves them in the temporary folder.
-        command = ["java", *SMALL_JVM, *OPENED, f"-Duser.home={home}", f"-Djava.io.tmpdir={home}", "-Dtls.server.mode=disabled", *self.jvm, "-cp", self.classpath, main, "-c", path]
-        return Process(name, command, self.directory, {**os.environ, "ROCKETMQ_HOME": home})
+        return java(name, main, self.directory, self.classpath, write_properties(self.directory, name, properties), self.jvm)
 
     def stop(self):
         self.broker.stop()

@@ -9,17 +9,20 @@ import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.List;
 import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.common.message.MessageQueue;
 
 /** One acknowledged message: what the broker promised to keep, one line of the file that outlives it. */
 final class Acked {
     final String topic;
+    final String broker;
     final int seq;
     final int queue;
     final long offset;
     final String id;
 
-    Acked(String topic, int seq, int queue, long offset, String id) {
+    Acked(String topic, String broker, int seq, int queue, long offset, String id) {
         this.topic = topic;
+        this.broker = broker;
         this.seq = seq;
         this.queue = queue;
         this.offset = offset;
@@ -27,12 +30,17 @@ final class Acked {
     }
 
     static Acked of(int seq, SendResult result) {
-        return new Acked(result.getMessageQueue().getTopic(), seq, result.getMessageQueue().getQueueId(), result.getQueueOffset(), result.getMsgId());
+        MessageQueue queue = result.getMessageQueue();
+        return new Acked(queue.getTopic(), queue.getBrokerName(), seq, queue.getQueueId(), result.getQueueOffset(), result.getMsgId());
+    }
+
+    static String place(String topic, String broker, int queue, long offset) {
+        return topic + " " + broker + " " + queue + " " + offset;
     }
 
     /** The place in a store that only this message may take. */
     String place() {
-        return topic + " " + queue + " " + offset;
+        return place(topic, broker, queue, offset);
     }
 
     @Override
@@ -44,7 +52,7 @@ final class Acked {
         List<Acked> all = new ArrayList<>();
         for (String line : Files.readAllLines(Paths.get(file))) {
             String[] words = line.split(" ");
-            all.add(new Acked(words[0], Integer.parseInt(words[4]), Integer.parseInt(words[1]), Long.parseLong(words[2]), words[3]));
+            all.add(new Acked(words[0], words[1], Integer.parseInt(words[5]), Integer.parseInt(words[2]), Long.parseLong(words[3]), words[4]));
         }
         return all;
     }

@@ -25,6 +25,8 @@ final class Clients {
     private static final long RETRY_PAUSE_MS = 100;
     private static final int HEARTBEAT_MS = 3_000;
     private static final long SHUTDOWN_MS = 10_000;
+    /** The client's default. */
+    static final int ROUTE_MS = 30_000;
 
     /** Takes what {@link #readQueue} reads. */
     interface Reader {
@@ -40,7 +42,13 @@ final class Clients {
     }
 
     static DefaultMQProducer producer(String namesrv, String group) throws MQClientException {
+        return producer(namesrv, group, ROUTE_MS);
+    }
+
+    /** One that looks for brokers that are new or others every {@code routeMs}. */
+    static DefaultMQProducer producer(String namesrv, String group, int routeMs) throws MQClientException {
         DefaultMQProducer producer = new DefaultMQProducer(group);
+        producer.setPollNameServerInterval(routeMs);
         producer.setNamesrvAddr(namesrv);
         // The default of 3 s is a budget for all tries together; a shared machine can stall longer than that.
         producer.setSendMsgTimeout(10_000);

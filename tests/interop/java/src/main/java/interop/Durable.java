@@ -25,7 +25,7 @@ import org.apache.rocketmq.common.message.MessageQueue;
  * never used again. A push consumer of one group runs all the while; at the end it must have seen every acknowledged
  * message at least once (more than once is its right: offsets are committed every 5 s). A group beside it commits offsets
  * one after the other: after each death it finds none that is older than the last one acknowledged
- * (not checked with {@code --commits no}).
+ * (not checked with {@code --commits no}). {@code --route-ms}: how often clients look for brokers that are new or others.
  */
 final class Durable {
     private static final int FAILURES_MAX = 1_000_000;
@@ -39,6 +39,7 @@ final class Durable {
     private final int threads;
     private final Path until;
     private final boolean checksCommits;
+    private final int routeMs;
     private final long limitMs;
     private final AtomicInteger next = new AtomicInteger(1);
     private final AtomicInteger refused = new AtomicInteger();
@@ -55,11 +56,12 @@ final class Durable {
         this.threads = options.number("threads", 4);
         this.until = Paths.get(options.text("until"));
         this.checksCommits = options.text("commits", "yes").equals("yes");
+        this.routeMs = options.number("route-ms", Clients.ROUTE_MS);
         this.limitMs = options.number("limit-s", 120) * 1_000L;
     }
 
     void run() throws Exception {
-        DefaultMQProducer producer = Clients.producer(namesrv, topic + "-producer");
+        DefaultMQProducer producer = Clients.producer(namesrv, topic + "-producer", routeMs);
         producer.setRetryTimesWhenSendFailed(0);
         try (Acked.Log log = new Acked.Log(acked)) {
             log.add(Acked.of(0, Clients.sendFirst(producer, Messages.make(topic, 0))));
@@ -87,6 +89,7 @@ final class Durable {
 
     private DefaultMQPushConsumer startConsumer() throws Exception {
         DefaultMQPushConsumer consumer = Clients.pushConsumer(namesrv, topic + "-consumer");
+        consumer.setPollNameServerInterval(routeMs);
         consumer.subscribe(topic, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             deliveries.addAndGet(messages.size());

@@ -45,6 +45,9 @@ public final class Main {
             case "durable":
                 new Durable(options, findings).run();
                 break;
+            case "across":
+                new Across(options, findings).run();
+                break;
             case "read-back":
                 new ReadBack(options, findings).run();
                 break;

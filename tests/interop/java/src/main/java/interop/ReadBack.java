@@ -35,14 +35,14 @@ final class ReadBack {
         for (MessageQueue queue : Clients.queues(consumer, topic)) {
             int before = stored.size();
             long[] range = Clients.readQueue(consumer, queue, message -> {
-                String place = place(message);
+                String place = place(queue, message.getQueueOffset());
                 findings.check(stored.put(place, message) == null, "two messages at " + place);
                 findings.check(ids.add(message.getMsgId()), "stored twice: " + message.getMsgId() + ", again at " + place);
                 Messages.verify(message, topic, findings);
             });
-            findings.equal(range[1] - range[0], (long) stored.size() - before, "messages between the ends of queue " + queue.getQueueId());
+            findings.equal(range[1] - range[0], (long) stored.size() - before, "messages between the ends of " + queue);
             for (long offset = range[0]; offset < range[1]; offset++) {
-                String place = topic + " " + queue.getQueueId() + " " + offset;
+                String place = place(queue, offset);
                 findings.check(stored.containsKey(place), "nothing at " + place);
             }
         }
@@ -60,7 +60,7 @@ final class ReadBack {
         consumer.shutdown();
     }
 
-    private static String place(MessageExt message) {
-        return message.getTopic() + " " + message.getQueueId() + " " + message.getQueueOffset();
+    private static String place(MessageQueue queue, long offset) {
+        return Acked.place(queue.getTopic(), queue.getBrokerName(), queue.getQueueId(), offset);
     }
 }
