@@ -12,6 +12,7 @@ pub mod io;
 pub mod liveness;
 pub mod namesrv;
 pub mod node;
+pub mod probe;
 pub mod rng;
 pub mod settings;
 pub mod time;

@@ -3,6 +3,7 @@
 //! A process that was itself paused sees everybody silent. [`Scan`] notices the gap and lets one more interval pass
 //! before anybody is expired, so that peers which kept sending are heard first.
 
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 
 /// A scan that comes later than this behind its due time was held up by a pause of this process.
@@ -42,7 +43,11 @@ impl Scan {
         }
         let late = now.since(self.due);
         self.due = now + self.interval;
-        Some(if late > PAUSE_GAP { Verdict::WaitOneMore } else { Verdict::Expire })
+        if late > PAUSE_GAP {
+            Probe::ScanAfterPause.reached();
+            return Some(Verdict::WaitOneMore);
+        }
+        Some(Verdict::Expire)
     }
 }
 

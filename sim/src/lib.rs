@@ -25,6 +25,7 @@ pub mod fault;
 pub mod history;
 pub mod log;
 pub mod plan;
+pub mod probe;
 pub mod process;
 pub mod run;
 pub mod scenario;

@@ -1,7 +1,7 @@
 //! `gantry-sim`: runs worlds, replays one, and proves that a seed names its run.
 //!
 //! Exit codes: 0 all is well, 1 a safety violation, 2 wrong usage, 3 a liveness violation, 4 a crash of a machine, 5 two runs
-//! of one seed differ.
+//! of one seed differ, 6 nothing failed but a probe was never reached.
 
 mod junit;
 mod report;
@@ -28,6 +28,7 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_LIVENESS: u8 = 3;
 const EXIT_CRASH: u8 = 4;
 const EXIT_NOT_DETERMINISTIC: u8 = 5;
+const EXIT_PROBES: u8 = 6;
 
 /// Runs Gantry's machines in seeded worlds of faults.
 #[derive(Parser)]
@@ -117,6 +118,9 @@ struct RunArguments {
     /// Write what ran and what failed to this file, as JUnit reports are.
     #[arg(long)]
     junit: Option<PathBuf>,
+    /// Fail when a probe was never reached: these worlds are too few, or too tame.
+    #[arg(long)]
+    require_probes: bool,
     /// Print one JSON object a line instead: each failure, and the summary at the end.
     #[arg(long)]
     json: bool,
@@ -219,7 +223,13 @@ fn run_many(arguments: &RunArguments) -> Result<ExitCode, String> {
     if let Some(path) = &arguments.junit {
         suite.write(path)?;
     }
-    Ok(first.map_or(ExitCode::SUCCESS, |done| exit_code(&done.outcome)))
+    Ok(match first {
+        Some(done) => exit_code(&done.outcome),
+        None if arguments.require_probes && !report::never_reached().is_empty() => {
+            ExitCode::from(EXIT_PROBES)
+        }
+        None => ExitCode::SUCCESS,
+    })
 }
 
 fn progress_of(work: &Work) -> ProgressBar {

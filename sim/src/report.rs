@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
+use gantry_core::probe::Probe;
 use gantry_core::time::Instant;
 use gantry_sim::fault::FaultKind;
 use gantry_sim::plan::Plan;
+use gantry_sim::probe::FaultProbe;
 use gantry_sim::run::Outcome;
 use gantry_sim::world::Violation;
 use rustix::time::{ClockId, clock_gettime};
@@ -74,6 +76,17 @@ pub(crate) fn failure_json(named: &Named, outcome: &Outcome) -> serde_json::Valu
         "what": violation.what,
         "replay": replay_command(named, outcome.seed),
     })
+}
+
+/// Every probe, and how often this program reached it.
+fn probes() -> Vec<(&'static str, u64)> {
+    let machines = Probe::ALL.iter().map(|probe| (probe.text(), probe.count()));
+    machines.chain(FaultProbe::ALL.iter().map(|probe| (probe.text(), probe.count()))).collect()
+}
+
+/// The probes that were never reached.
+pub(crate) fn never_reached() -> Vec<&'static str> {
+    probes().into_iter().filter(|(_, count)| *count == 0).map(|(text, _)| text).collect()
 }
 
 /// Sums over worlds.
@@ -174,6 +187,7 @@ impl Summary {
             "faults": faults,
             "judged": self.looked,
             "silent_checkers": self.silent(),
+            "probes": probes().into_iter().collect::<BTreeMap<_, _>>(),
             "excused_promises": self.excused,
             "excused_worlds": self.worlds_excused,
         })
@@ -204,6 +218,11 @@ impl Summary {
             "excused: {} promises in {} worlds, for power losses under asynchronous flush",
             self.excused, self.worlds_excused
         );
+        let (all, never) = (probes().len(), never_reached());
+        println!("probes: {} of {all} reached", all - never.len());
+        for probe in never {
+            println!("    never: {probe}");
+        }
         let silent = self.silent();
         if !silent.is_empty() {
             println!("these checkers never judged anything: {}", silent.join(", "));

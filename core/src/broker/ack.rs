@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use super::persist::{ConfigFile, Generation};
 use crate::io::ConnId;
+use crate::probe::Probe;
 use crate::time::Instant;
 use crate::wire::Command;
 use crate::wire::code::response_code;
@@ -105,8 +106,9 @@ impl Acks {
         for lane in [&mut self.written, &mut self.visible] {
             while let Some(ack) = lane.front() {
                 let reply = if marks.has_passed(ack) {
-                    marks.shortfall(ack)
+                    marks.shortfall(ack).inspect(|_| Probe::AnsweredWithShortfall.reached())
                 } else if let Some(code) = overdue(now, marks, ack) {
+                    Probe::AnsweredLate.reached();
                     Some(code)
                 } else {
                     break;

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use super::filter::Filter;
 pub(super) use super::producer::Client;
 use crate::io::ConnId;
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
 
@@ -118,6 +119,7 @@ impl Consumers {
         for (name, group) in &self.groups {
             for (conn, client) in &group.clients {
                 if now.since(client.seen) > expiry {
+                    Probe::ConsumerExpired.reached();
                     tracing::warn!(group = name, client = client.id, "consumer expired");
                     silent.push((name.clone(), *conn));
                 }

@@ -18,6 +18,7 @@ use super::persist::ConfigFile;
 use super::store::{QueueIx, ReadLimits, ReadOutcome, Store};
 use super::{Broker, BrokerEvent, names};
 use crate::io::{Disk, DiskError, Effect, Env, FetchId, Now};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, BodyError, DataVersion, ObjectWriter};
 use crate::wire::message::{Draft, Entry, Record, property};
@@ -292,6 +293,7 @@ impl Broker {
             ReadOutcome::Cold(extent) => {
                 let id = FetchId(self.ids.next());
                 env.out.push(Effect::Fetch { id, at: extent });
+                Probe::DelayedCold.reached();
                 return Due::Fetching(id);
             }
             ReadOutcome::Beyond => {
@@ -383,6 +385,7 @@ impl Broker {
             // RocketMQ keeps DELAY, REAL_TOPIC and REAL_QID in the delivered copy.
             properties: record.properties,
         };
+        Probe::Delayed.reached();
         let stored = self.store_plain(now, &draft, disk);
         stored.map(|stored| stored.appended.end).map_err(|refusal| refusal.remark)
     }

@@ -13,6 +13,7 @@ use super::offset::Pair;
 use super::reply::ReplyTo;
 use super::store::{QueueIx, ReadLimits};
 use crate::io::{ConnId, FetchId};
+use crate::probe::Probe;
 use crate::time::Instant;
 
 /// A pull, once it has passed all checks.
@@ -71,6 +72,7 @@ impl Holds {
 
     /// Parks a pull until a fetch.
     pub(super) fn fetch(&mut self, id: FetchId, pull: Pull) {
+        Probe::PullCold.reached();
         self.fetching.insert(id, pull);
     }
 
@@ -84,6 +86,7 @@ impl Holds {
         while let Some((_, id)) =
             self.by_queue.range((queue, HoldId(0))..=(queue, HoldId(u64::MAX))).next().copied()
         {
+            Probe::PullWoken.reached();
             out.extend(self.remove(id));
         }
     }
@@ -93,6 +96,7 @@ impl Holds {
         while let Some((until, id)) = self.by_deadline.first().copied()
             && until <= now
         {
+            Probe::PullTimedOut.reached();
             out.extend(self.remove(id));
         }
     }
@@ -110,6 +114,7 @@ impl Holds {
         while let Some((_, id)) =
             self.by_conn.range((conn, HoldId(0))..=(conn, HoldId(u64::MAX))).next().copied()
         {
+            Probe::PullForgotten.reached();
             self.remove(id);
         }
         self.fetching.retain(|_, pull| pull.to.conn != conn);

@@ -22,6 +22,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::io::{Disk, DiskError, FileId, FileKind};
+use crate::probe::Probe;
 
 const MAGIC: &[u8; 4] = b"GOJ1";
 const HEADER_BYTES: usize = 16;
@@ -119,6 +120,7 @@ pub(super) fn replay(
             let left = decode(generation, &bytes, f);
             if left > 0 {
                 let at = bytes.len() - left;
+                Probe::JournalTorn.reached();
                 tracing::warn!(path = path_of(generation), at, left, "the journal is good up to here");
             }
             Ok(())

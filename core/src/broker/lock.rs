@@ -6,6 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::MessageQueue;
 
@@ -35,9 +36,11 @@ impl Locks {
         let queues = self.groups.get_mut(group).expect("just made");
         let lock = queues.entry(queue).or_insert_with(|| Lock { client: client.into(), renewed: now });
         if lock.client != client && now.since(lock.renewed) <= self.expiry {
+            Probe::LockRefused.reached();
             return false;
         }
         if lock.client != client {
+            Probe::LockPassedOn.reached();
             tracing::info!(group, from = lock.client, to = client, "expired queue lock passes on");
             lock.client = client.into();
         }

@@ -15,6 +15,7 @@ use super::store::Store;
 use super::upstream::Commit;
 use super::{NameMap, names};
 use crate::io::{Disk, DiskError, Effect, SyncId};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, BodyError, ConsumerOffsetSerializeWrapper, DataVersion};
 
@@ -150,6 +151,7 @@ impl Offsets {
             for slot in &mut entry.queues {
                 let end = store.find_queue(topic, slot.queue_id).map_or(0, |queue| store.max_offset(queue));
                 if slot.offset > end {
+                    Probe::OffsetClamped.reached();
                     tracing::warn!(
                         key = entry.key,
                         queue_id = slot.queue_id,

@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::io::ConnId;
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::Language;
 
@@ -67,6 +68,7 @@ impl Producers {
         for (group, clients) in &self.groups {
             for (conn, client) in clients {
                 if now.since(client.seen) > expiry {
+                    Probe::ProducerExpired.reached();
                     tracing::warn!(group, client = client.id, "producer expired");
                     silent.push((group.clone(), *conn));
                 }

@@ -16,6 +16,7 @@ use super::config::BrokerConfig;
 use super::persist::Generation;
 use super::topic::Topics;
 use crate::io::{ConnId, Effect, Env, Now, Peer, Protocol};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, RegisterBrokerBody, TopicConfig, TopicConfigSerializeWrapper};
 use crate::wire::code::{request_code, response_code};
@@ -113,6 +114,7 @@ impl Register {
     pub(super) fn on_closed(&mut self, now: Instant, conn: ConnId, config: &BrokerConfig) -> bool {
         let Some(server) = self.server(conn) else { return false };
         if matches!(server.state, State::Up { .. }) {
+            Probe::NameServerLost.reached();
             tracing::warn!(namesrv = &*server.address, "connection to the name server lost");
         }
         server.state = State::Down { dial_at: now + server.pause };
@@ -180,6 +182,7 @@ impl Register {
                 State::Down { .. } | State::Dialling { .. } => {}
                 State::Up { conn, under_way: Some(request), .. } => {
                     if request.deadline <= now.mono {
+                        Probe::NameServerSilent.reached();
                         tracing::warn!(namesrv = &*server.address, "the name server does not answer");
                         env.out.push(Effect::Close { conn: *conn });
                         // Closed follows; until then nothing more is asked of it.

@@ -14,6 +14,7 @@ use super::persist::{ConfigFile, Generation};
 use super::stats::PutStats;
 use super::store::{QueueIx, Store};
 use super::{NameMap, names};
+use crate::probe::Probe;
 use crate::time::WallMs;
 use crate::wire::body::{self, BodyError, DataVersion, TopicConfig, TopicConfigSerializeWrapper, perm};
 
@@ -248,6 +249,7 @@ impl Topics {
             }
         });
         for (topic, queues) in found {
+            Probe::TopicMadeAgain.reached();
             tracing::warn!(topic, queues, "topic found in the store but not in topics.json: made again");
             let config = TopicConfig {
                 topic_name: topic,

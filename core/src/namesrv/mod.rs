@@ -31,6 +31,7 @@ pub use config::{NameServerConfig, SettingError};
 
 use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, Input, Machine, Now};
 use crate::liveness::{Scan, Verdict};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::{self, Packet};
 use kv::KvConfig;
@@ -170,6 +171,7 @@ impl NameServer {
 
     fn on_closed(&mut self, conn: ConnId, why: CloseReason) {
         for addr in self.tables.addresses_of(conn) {
+            Probe::BrokerConnectionClosed.reached();
             info!(addr, ?why, "connection of a broker closed");
             self.tables.forget(&addr);
         }
@@ -191,6 +193,7 @@ impl NameServer {
 
     fn expire<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
         for (addr, conn) in self.tables.silent(now.mono) {
+            Probe::BrokerExpired.reached();
             warn!(addr, "broker not heard of for too long");
             self.tables.forget(&addr);
             env.out.push(Effect::Close { conn });

@@ -4,6 +4,10 @@ use gantry_core::time::{Duration, Instant};
 
 use super::{Event, Fact, HostId, Observer, World};
 use crate::fault::{DEATH_WINDOW, Death, Fault, Way};
+use crate::probe::FaultProbe;
+
+/// Who keeps silent for longer is given up by others.
+const EXPIRY: Duration = Duration::from_secs(120);
 
 /// A death that waits for a disk operation.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +117,11 @@ impl<O: Observer> World<O> {
                 host.doom = Some(doom);
                 self.engine.schedule(now + DEATH_WINDOW, Event::FaultEnds { index: doom.index });
             }
-            Some(_) | None => self.fulfil(id, doom),
+            Some(_) => {
+                FaultProbe::DiedBetweenTurns.reached();
+                self.fulfil(id, doom);
+            }
+            None => self.fulfil(id, doom),
         }
     }
 
@@ -126,6 +134,7 @@ impl<O: Observer> World<O> {
 
     /// The process died in a disk operation.
     pub(super) fn on_killed(&mut self, id: HostId) {
+        FaultProbe::DiedInTurn.reached();
         match self.hosts[id.0].doom.take() {
             Some(doom) => self.fulfil(id, doom),
             None => self.die(id, Death::Process),
@@ -159,6 +168,10 @@ impl<O: Observer> World<O> {
 
     fn lose_power(&mut self, id: HostId, index: usize, down: Duration) {
         let now = self.engine.now();
+        let waits =
+            self.hosts[id.0].process.as_mut().is_some_and(|process| process.disk().pending().count() > 0);
+        let probe = if waits { FaultProbe::PowerLostUnsynced } else { FaultProbe::PowerLostIdle };
+        probe.reached();
         self.die(id, Death::Power);
         // Also of a host whose process was already gone: what its page cache still held is lost now.
         self.fall_silent(id);
@@ -182,6 +195,8 @@ impl<O: Observer> World<O> {
         self.fault_marks[index].life = host.life;
         host.paused_until = host.paused_until.max(now + lasts);
         self.engine.schedule(now + lasts, Event::FaultEnds { index });
+        let is_long = lasts > EXPIRY;
+        (if is_long { FaultProbe::PausedLong } else { FaultProbe::PausedShort }).reached();
         if !host.paused {
             host.paused = true;
             self.tell(id, Fact::Paused);

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use super::ID_SPACE;
 use crate::broker::store::{CUT_FILE, Store};
 use crate::io::{Disk, DiskError, Effect, Env, FetchId, FileId, FileKind, Now, SyncId, SyncTarget};
+use crate::probe::Probe;
 
 /// Where tails are kept.
 const DIR: &str = "diverged";
@@ -47,6 +48,7 @@ impl Cut {
     pub(crate) fn begin(now: Now, at: u64, end: u64, disk: &mut impl Disk) -> Result<Cut, DiskError> {
         let path = format!("{DIR}/{at:020}-{}", now.wall.0);
         let file = disk.create(&path, 0, FileKind::Journal)?;
+        Probe::LogCut.reached();
         tracing::warn!(at, end, path, "this log and the master's part here; what lies behind is kept aside");
         Ok(Cut { at, end, copied: 0, path, file, step: Step::Copy, ids: 0 })
     }

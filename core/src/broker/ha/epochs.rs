@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::persist::ConfigFile;
 use crate::io::{Disk, DiskError};
+use crate::probe::Probe;
 use crate::rng::Rng;
 use crate::wire::body::{self, EpochEntry};
 
@@ -105,6 +106,7 @@ impl Epochs {
             self.own_file.touch();
         }
         self.file.touch();
+        Probe::EpochBegins.reached();
         tracing::info!(epoch, from = end, "a new epoch begins");
     }
 

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use super::{HaConfig, ID_SPACE};
 use crate::broker::store::{FlushMode, Store};
 use crate::io::{CREDIT_BYTES, ConnId, Disk, DiskError, Effect, Env, FetchId, Now};
+use crate::probe::Probe;
 use crate::time::Instant;
 use crate::wire::Packet;
 
@@ -81,6 +82,7 @@ impl Primary {
         }
         let begin = if offset == 0 { store.log_min() } else { offset };
         if begin < store.log_min() || begin > sendable {
+            Probe::SlaveRefused.reached();
             tracing::warn!(
                 ?conn,
                 offset,
@@ -93,6 +95,7 @@ impl Primary {
         }
         slave.next = begin;
         slave.acked = Some(offset);
+        Probe::SlaveJoined.reached();
         tracing::info!(?conn, from = begin, "slave joined");
     }
 
@@ -175,6 +178,7 @@ impl Primary {
             }
         }
         for conn in silent {
+            Probe::SlaveSilent.reached();
             tracing::info!(?conn, "slave silent; connection given up");
             self.refuse(conn, env);
         }

@@ -18,6 +18,7 @@ use super::epochs::{Epochs, Shared};
 use super::{HaConfig, ID_SPACE};
 use crate::broker::store::{AppendError, FlushMode, Store};
 use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Now, Peer, Protocol};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::Packet;
 use crate::wire::body::EpochEntry;
@@ -212,10 +213,12 @@ impl Replica {
                 self.adopting(now);
             }
             Shared::UpTo(shared) if shared >= store.log_min() && (epochs.is_own_from(shared) || !keeps) => {
+                Probe::LogsPart.reached();
                 self.give_up(now, env);
                 return Verdict::Cut(shared);
             }
             Shared::UpTo(shared) => {
+                Probe::TailKept.reached();
                 tracing::warn!(
                     shared,
                     end,
@@ -224,7 +227,10 @@ impl Replica {
                 );
                 self.give_up(now, env);
             }
-            Shared::Unknown => self.connect(now, conn, Some(entries), env),
+            Shared::Unknown => {
+                Probe::HistoryUnknown.reached();
+                self.connect(now, conn, Some(entries), env);
+            }
         }
         Verdict::Settled
     }
@@ -288,6 +294,7 @@ impl Replica {
         let mut known = 0;
         if !overlap.rest.is_empty() {
             let Some(shared) = overlap.compare(offset, body) else {
+                Probe::HistoryDiffers.reached();
                 tracing::warn!(
                     offset,
                     end = store.log_end(),
@@ -313,7 +320,10 @@ impl Replica {
         }
         match store.append_raw(offset, body, env.disk) {
             Ok(()) => {}
-            Err(AppendError::NotReady) => self.give_up(now, env),
+            Err(AppendError::NotReady) => {
+                Probe::MasterUnready.reached();
+                self.give_up(now, env);
+            }
             Err(
                 error @ (AppendError::Disk(_)
                 | AppendError::DiskWarning
@@ -334,6 +344,7 @@ impl Replica {
     /// The connection ended, or the dial failed.
     pub fn on_closed(&mut self, now: Now, conn: ConnId, why: CloseReason) {
         if self.owns(conn) {
+            Probe::MasterLost.reached();
             tracing::info!(?why, "the master is not heard");
             self.state = State::Waiting { dial_at: now.mono + self.config.reconnect_interval };
         }

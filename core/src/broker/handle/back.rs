@@ -13,6 +13,7 @@ use super::super::put::copy_properties;
 use super::super::reply::{Answer, Refusal};
 use super::super::{Broker, BrokerEvent, names};
 use crate::io::{ConnId, Disk, Env, Now};
+use crate::probe::Probe;
 use crate::wire::body::{perm, topic_sys_flag};
 use crate::wire::code::response_code;
 use crate::wire::message::{Draft, Entry, Record, offset_message_id, property, put_property};
@@ -75,6 +76,7 @@ impl Broker {
         };
         let (topic, queue_id) = if is_dead {
             let dead = names::dlq_topic(group);
+            Probe::Dead.reached();
             tracing::info!(group, topic = record.topic, times = record.reconsume_times, "message is dead");
             self.topics.make(now.wall, &dead, 1, 0);
             (dead, 0)
@@ -99,6 +101,7 @@ impl Broker {
         let origin =
             property(record.properties, b"RETRY_TOPIC").and_then(|topic| core::str::from_utf8(topic).ok());
         let pair = self.offsets.pair(group, origin.unwrap_or(record.topic));
+        Probe::SentBack.reached();
         self.stats.sent_back(pair);
         if !request.is_oneway() {
             self.acks.park(Ack {

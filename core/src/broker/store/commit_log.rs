@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use super::{AppendError, Ids};
 use crate::io::{Disk, DiskError, Effect, Env, Extent, FileId, FileKind, Residency, SyncId, SyncTarget};
+use crate::probe::Probe;
 use crate::wire::message::{BLANK_BYTES, put_blank};
 
 /// The directory of the segments, below the store's root.
@@ -239,6 +240,7 @@ impl CommitLog {
                 self.add_segment(disk)?;
             }
             self.open_chunk();
+            Probe::SegmentRolled.reached();
             put_blank(remaining as u32, &mut self.pending);
             self.end += remaining;
         }
@@ -301,6 +303,7 @@ impl CommitLog {
 
     fn add_segment<D: Disk>(&mut self, disk: &mut D) -> Result<(), AppendError> {
         if self.segments.back().is_some_and(|last| !last.entry_synced) {
+            Probe::SegmentNotReady.reached();
             return Err(AppendError::NotReady);
         }
         let start = if self.segments.is_empty() { self.end } else { self.capacity_end() };
@@ -343,7 +346,11 @@ impl CommitLog {
 
     /// Asks for the sync of everything written, unless one is under way or nothing is unsynced.
     pub(crate) fn request_sync<D, E>(&mut self, ids: &mut Ids, env: &mut Env<'_, D, E>) {
-        if self.flush.is_some() || self.files_synced == self.written {
+        if self.files_synced == self.written {
+            return;
+        }
+        if self.flush.is_some() {
+            Probe::SyncUnderWay.reached();
             return;
         }
         let mut waiting = BTreeSet::new();
@@ -354,6 +361,9 @@ impl CommitLog {
                 env.out.push(Effect::Sync { id, target: SyncTarget::File(segment.file) });
                 waiting.insert(id);
             }
+        }
+        if waiting.len() > 1 {
+            Probe::SyncOfTwoSegments.reached();
         }
         self.flush = Some(Flush { upto, waiting });
     }

@@ -31,6 +31,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use crate::io::{Disk, DiskError, Effect, Env, FetchId, Now, SyncId, SyncTarget};
+use crate::probe::Probe;
 use crate::time::Instant;
 use crate::wire::message::{BLANK_BYTES, Draft, Entry, Place, Record, RecordError, peek, sys_flag};
 use checkpoint::{Checkpoint, CheckpointJob};
@@ -530,9 +531,11 @@ impl Store {
     fn spill_long_tails<D: Disk, E>(&mut self, env: &mut Env<'_, D, E>) {
         for at in 0..self.arrivals.len() {
             let queue = &mut self.queues[self.arrivals[at].0 as usize];
-            if queue.tail_len() >= self.config.spill_entries
-                && let Err(error) = queue.spill(env.disk)
-            {
+            if queue.tail_len() < self.config.spill_entries {
+                continue;
+            }
+            Probe::TailSpilled.reached();
+            if let Err(error) = queue.spill(env.disk) {
                 tracing::warn!(queue = queue.dir(), %error, "consume queue not written");
             }
         }

@@ -21,6 +21,7 @@ use super::{ABORT_FILE, CHECKPOINT_FILE, CUT_FILE, Phase, QueueIx, Store};
 use crate::io::{
     Disk, DiskError, Effect, Env, Extent, FetchId, FileId, FileKind, Now, Residency, SyncId, SyncTarget,
 };
+use crate::probe::Probe;
 use crate::wire::message::{BLANK_BYTES, Entry, RECORD_BYTES_MIN, peek};
 
 /// Bytes of the log read at once.
@@ -139,6 +140,7 @@ impl Store {
             return (self.log.min(), Stage::FindBegin { segment: segments - 1 });
         }
         if known > self.log.capacity_end() {
+            Probe::LogBelowCheckpoint.reached();
             tracing::warn!(
                 checkpoint = known,
                 log_end = self.log.capacity_end(),
@@ -183,8 +185,12 @@ impl Store {
         let mut recovery = core::mem::replace(recovery, Recovery::idle());
         let progress = self.recover_slice(&mut recovery, env);
         match progress? {
-            Progress::More | Progress::Waiting => self.phase = Phase::Recovering(recovery),
+            Progress::More | Progress::Waiting => {
+                Probe::RecoveryInSlices.reached();
+                self.phase = Phase::Recovering(recovery);
+            }
             Progress::Cold(extent) => {
+                Probe::RecoveryCold.reached();
                 let id = self.ids.fetch();
                 env.out.push(Effect::Fetch { id, at: extent });
                 recovery.fetching = Some((id, extent));
@@ -192,6 +198,11 @@ impl Store {
             }
             Progress::Done => {
                 tracing::info!(from = recovery.begin, to = recovery.position, "commit log recovered");
+                if recovery.unclean {
+                    Probe::RecoveredUnclean.reached();
+                } else {
+                    Probe::RecoveredClean.reached();
+                }
                 self.phase = Phase::Ready;
                 self.index.recovered();
                 self.flush_due = now.mono + self.config.flush_interval;
@@ -329,7 +340,13 @@ impl Store {
                     want = bytes;
                 }
                 Stop::Needs(_) if taken.bytes > 0 => {}
-                Stop::Needs(_) | Stop::Invalid => return Ok(Progress::Done),
+                Stop::Needs(_) | Stop::Invalid => {
+                    let rest = &recovery.buffer[taken.bytes as usize..];
+                    if rest.iter().take(size_of::<u32>()).any(|byte| *byte != 0) {
+                        Probe::TornTail.reached();
+                    }
+                    return Ok(Progress::Done);
+                }
             }
         }
         Ok(Progress::More)

@@ -1,0 +1,116 @@
+//! Named points that simulations must reach: a fault that never meets the line it was made for proves nothing.
+//!
+//! A probe is a row of the table below and one call of [`Probe::reached`]. With the feature `probes`, which only the
+//! simulator switches on, each is counted; without it the call is nothing. Counts are of the whole program, over all worlds
+//! that run in it, and no machine ever reads them.
+
+/// Declares an enumeration of probes with their words, and counts them.
+#[macro_export]
+macro_rules! probes {
+    ($(#[$doc:meta])* $kind:ident { $($name:ident: $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $kind {
+            $(#[doc = $text] $name,)+
+        }
+
+        impl $kind {
+            /// All of them.
+            pub const ALL: &[$kind] = &[$($kind::$name),+];
+
+            /// What happens at this point.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $($kind::$name => $text,)+
+                }
+            }
+
+            /// Counts that the point was reached.
+            #[cfg(feature = "probes")]
+            pub fn reached(self) {
+                $kind::counters()[self as usize].fetch_add(1, ::core::sync::atomic::Ordering::Relaxed);
+            }
+
+            /// Counts nothing: the feature is off.
+            #[cfg(not(feature = "probes"))]
+            #[inline(always)]
+            pub const fn reached(self) {}
+
+            /// How often it was reached since the program began.
+            #[cfg(feature = "probes")]
+            pub fn count(self) -> u64 {
+                $kind::counters()[self as usize].load(::core::sync::atomic::Ordering::Relaxed)
+            }
+
+            #[cfg(feature = "probes")]
+            fn counters() -> &'static [::core::sync::atomic::AtomicU64] {
+                static COUNTERS: [::core::sync::atomic::AtomicU64; $kind::ALL.len()] =
+                    [const { ::core::sync::atomic::AtomicU64::new(0) }; $kind::ALL.len()];
+                &COUNTERS
+            }
+        }
+    };
+}
+
+probes! {
+    /// The machines' probes.
+    Probe {
+        ScanAfterPause: "a scan that comes late waits for one more before it expires anybody",
+        BrokerExpired: "the name server drops a broker it has not heard of",
+        BrokerConnectionClosed: "the name server drops a broker whose connection closed",
+        NameServerSilent: "a name server does not answer a registration",
+        NameServerLost: "the connection to a name server is lost",
+        SegmentRolled: "a record does not fit and the log goes on in the next segment",
+        SegmentNotReady: "an append needs a segment whose directory entry is not durable yet",
+        SyncUnderWay: "a sync is wanted while one is under way: group commit",
+        SyncOfTwoSegments: "one sync covers two segments",
+        TailSpilled: "the tail of a queue is written to its file in the midst of a run",
+        RecoveredUnclean: "a store recovers that was not closed",
+        RecoveredClean: "a store opens that was closed",
+        RecoveryInSlices: "a recovery takes more than one turn",
+        RecoveryCold: "a recovery waits for the disk",
+        TornTail: "a recovery meets a record that is not whole",
+        LogBelowCheckpoint: "the commit log ends before the checkpoint",
+        OffsetClamped: "a committed offset lies beyond the end of its queue",
+        JournalTorn: "the journal of offsets ends in the middle of a record",
+        TopicMadeAgain: "a topic of the store is missing in the file of topics",
+        PullWoken: "a held pull is woken by a message",
+        PullTimedOut: "a held pull is answered because its time is up",
+        PullForgotten: "the connection of a held pull closes",
+        PullCold: "a pull waits for the disk",
+        AnsweredWithShortfall: "a send is answered with less safety than its mode promises",
+        AnsweredLate: "a send is answered because it waited too long",
+        LockRefused: "a queue lock is refused: another client holds it",
+        LockPassedOn: "an expired queue lock passes on",
+        ConsumerExpired: "a consumer is not heard of for too long",
+        ProducerExpired: "a producer is not heard of for too long",
+        SentBack: "a message is sent back to be consumed again",
+        Dead: "a message goes to the dead-letter queue",
+        Delayed: "a delayed message is delivered",
+        DelayedCold: "the delivery of a delayed message waits for the disk",
+        EpochBegins: "a writer begins an epoch",
+        LogsPart: "a slave finds out that its log and its master's part",
+        LogCut: "a slave cuts its log where its master's goes another way",
+        TailKept: "a slave keeps what may have been acknowledged and follows nobody",
+        HistoryUnknown: "a slave compares the end of its log with its master's bytes",
+        HistoryDiffers: "the end of a slave's log is not in its master's",
+        SlaveJoined: "a slave joins",
+        SlaveRefused: "a master refuses a slave whose log does not continue in its own",
+        SlaveSilent: "a master gives up a slave that keeps silent",
+        MasterLost: "a slave does not hear its master",
+        MasterUnready: "a slave drops its stream because its next segment is not durable yet",
+    }
+}
+
+#[cfg(all(test, feature = "probes"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reached_is_counted() {
+        let before = Probe::LockRefused.count();
+        Probe::LockRefused.reached();
+        assert!(Probe::LockRefused.count() > before);
+        assert!(Probe::LockRefused.text().starts_with("a queue lock"));
+    }
+}
