@@ -43,6 +43,7 @@ macro_rules! probes {
             }
 
             #[cfg(feature = "probes")]
+            #[expect(clippy::disallowed_types, reason = "counted for people; no machine reads it")]
             fn counters() -> &'static [::core::sync::atomic::AtomicU64] {
                 static COUNTERS: [::core::sync::atomic::AtomicU64; $kind::ALL.len()] =
                     [const { ::core::sync::atomic::AtomicU64::new(0) }; $kind::ALL.len()];

@@ -13,6 +13,7 @@
 //! | [`fault`] | what goes wrong: a list drawn before the run |
 //! | [`history`] | what workloads report |
 //! | [`workload`] | clients: raw protocol drivers |
+//! | [`probe`] | what faults must have met to be worth drawing |
 //! | [`shrink`] | a failing world made small |
 //! | [`check`] | what is promised, compared with what happened |
 
