@@ -3,6 +3,7 @@
 //! The model is a list of messages per queue with how safe each was known to be. After a reopening the store must hold, in each
 //! queue, a prefix of what was appended that covers everything the flush mode promised; what it holds must read back byte for
 //! byte; and nothing that was visible may have changed. Each held message is found by its keys, each lost one is not.
+//! A topic is deleted, and the list of deletions becomes durable some time later: then its queues begin at 0, with nothing of before.
 //! Where retention is on, whole segments go from the beginning of the log, and each queue begins at its first message behind them.
 
 use std::collections::BTreeMap;
@@ -43,6 +44,10 @@ enum Op {
     Restart,
     /// Read all queues.
     Read,
+    /// Delete the topic.
+    Delete,
+    /// The list of deleted topics becomes durable.
+    Durable,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -56,6 +61,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Power),
         1 => Just(Op::Restart),
         1 => Just(Op::Read),
+        1 => Just(Op::Delete),
+        2 => Just(Op::Durable),
     ]
 }
 
@@ -70,6 +77,12 @@ struct World {
     sent: BTreeMap<i32, Vec<Message>>,
     serial: u64,
     failed: bool,
+    /// Up to where the durable list says that the topic was deleted.
+    deleted: Option<u64>,
+    /// The same of a deletion that is not durable yet.
+    deleting: Option<u64>,
+    /// Whether the list waits for the log to be synced.
+    is_careful: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +133,9 @@ impl World {
             sent: BTreeMap::new(),
             serial: 0,
             failed: false,
+            deleted: None,
+            deleting: None,
+            is_careful: seed % 4 > 0,
         };
         world.open();
         world
@@ -178,10 +194,15 @@ impl World {
     fn open(&mut self) {
         self.store = Store::new(self.config.clone());
         self.out.clear();
+        self.store.set_deleted(self.deleted.map(|upto| ("T", upto)));
         let mut env = Env { disk: &mut self.disk, out: &mut self.out, rng: &mut self.rng };
         self.store.start(self.now, &mut env);
         for _ in 0..100_000 {
             if self.store.is_ready() {
+                for (_, upto) in self.store.clamp_deleted() {
+                    assert!(!self.is_careful, "the list was durable after the log");
+                    self.deleted = Some(upto);
+                }
                 return;
             }
             self.turn(|_, _, _| {});
@@ -195,9 +216,26 @@ impl World {
     }
 
     fn reopen(&mut self, power: bool) {
+        // The list was on its way: it may have arrived.
+        if let Some(upto) = self.deleting.take()
+            && self.list_may_be_written(upto)
+            && self.rng.one_in(2)
+        {
+            self.forget(upto);
+        }
         self.open();
         self.disk.kill_at_operation(0);
         self.check(power);
+    }
+
+    fn list_may_be_written(&self, upto: u64) -> bool {
+        !self.is_careful || self.store.synced() >= upto
+    }
+
+    /// The deletion is durable: what was sent before is gone.
+    fn forget(&mut self, upto: u64) {
+        self.deleted = Some(upto);
+        self.sent.clear();
     }
 
     fn append(&mut self, messages: &[(i32, usize)]) {
@@ -423,6 +461,22 @@ impl World {
                 }
                 self.disk.revive();
                 self.reopen(false);
+            }
+            Op::Delete => {
+                let mut upto = 0;
+                self.turn(|store, _, _| upto = store.close_topic("T"));
+                if !self.disk.is_dead() {
+                    self.deleting = Some(upto);
+                }
+            }
+            Op::Durable => {
+                if let Some(upto) = self.deleting
+                    && self.list_may_be_written(upto)
+                {
+                    self.deleting = None;
+                    self.forget(upto);
+                    self.turn(|store, _, _| store.bury_topic("T", upto));
+                }
             }
             Op::Read => {
                 self.disk.kill_at_operation(0);

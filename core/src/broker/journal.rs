@@ -9,6 +9,8 @@
 //! magic "GOJ1" 4 | generation 8 | checksum of these 4                     header
 //! length of key 2 | key `topic@group` | queue id 4 | offset 8 | checksum 4   a record, repeated; integers big-endian
 //! ```
+//! A key that ends with `@` says that the topic was deleted, up to the place in the log that stands for the offset: what was committed
+//! before is forgotten.
 //! A key without `@` is `SCHEDULE_TOPIC_XXXX`: then the record says how far a delay level is, and the queue id is the level.
 //!
 //! The generation is that of the JSON file whose commits it continues (its member `gantryGeneration`, which RocketMQ passes

@@ -34,6 +34,8 @@ impl Broker {
         self.offsets
             .recover(now.mono, disk)
             .map_err(|error| format!("config/consumerOffset.journal: not read: {error}"))?;
+        self.offsets.follow_deletions(self.topics.deletions.iter());
+        self.store.set_deleted(self.topics.deletions.iter());
         self.offsets.for_each_delay(|level, offset| self.delays.advance_to(level, offset));
         Ok(())
     }

@@ -13,6 +13,7 @@ mod config;
 mod conns;
 mod consumer;
 mod delay;
+mod deletion;
 mod filter;
 mod group;
 pub mod ha;
@@ -62,7 +63,7 @@ use handle::search::Searches;
 use hold::{Holds, Pull};
 use lock::Locks;
 use offset::Offsets;
-use persist::ConfigFile;
+use persist::{ConfigFile, Generation};
 use producer::Producers;
 use register::Register;
 pub use replication::BrokerRole;
@@ -175,6 +176,8 @@ pub struct Broker {
     is_epoch_begun: bool,
     /// This log is on its way back to where it is the master's.
     cut: Option<Cut>,
+    /// The change of the topics' file by which the log's end is known to lie before deletions.
+    shorter: Option<Generation>,
     /// None before the start.
     scan: Option<Scan>,
     /// Whether topics that only the store knows are made again at the start.
@@ -219,6 +222,7 @@ impl Broker {
             epochs: Epochs::new(),
             is_epoch_begun: false,
             cut: None,
+            shorter: None,
             scan: None,
             adopts_topics: false,
             ids: Ids::default(),
@@ -316,7 +320,7 @@ impl Broker {
             }
             Protocol::Remoting => self.conns.opened(conn, peer),
             Protocol::HaSlave | Protocol::HaMaster => {
-                self.replication.on_opened(now, conn, protocol, self.is_serving(), env);
+                self.replication.on_opened(now, conn, (protocol, peer), self.is_serving(), env);
             }
         }
     }
@@ -417,6 +421,9 @@ impl Broker {
             env.out.push(Effect::Emit(BrokerEvent::Progress { done, total }));
         }
         if self.store.is_ready() {
+            if !self.settle_shorter_log(now, env.out) {
+                return;
+            }
             if !self.is_epoch_begun && !self.replication.is_slave() {
                 self.epochs.begin(self.store.log_end(), &mut env.rng.fork("epoch"));
                 self.is_epoch_begun = true;
@@ -432,6 +439,16 @@ impl Broker {
             self.phase = Phase::Ready;
             env.out.push(Effect::Emit(BrokerEvent::Ready));
         }
+    }
+
+    fn topics_deadline(&self) -> Option<Instant> {
+        let may_write = match self.phase {
+            Phase::New | Phase::Recovering | Phase::Stopped => self.shorter.is_some(),
+            Phase::Ready | Phase::Leaving { .. } | Phase::Stopping => {
+                self.topics.deletions.may_write(self.store.synced())
+            }
+        };
+        self.topics.file.deadline().filter(|_| may_write)
     }
 
     fn upstream_deadline(&self) -> Option<(Instant, &'static str)> {
@@ -477,7 +494,7 @@ impl Broker {
             |file: &mut ConfigFile, ids: &mut Ids, bytes: Vec<u8>, out: &mut Vec<Effect<BrokerEvent>>| {
                 file.begin(SyncId(ids.next()), bytes, out);
             };
-        if self.topics.file.is_due(now.mono) {
+        if self.topics.file.is_due(now.mono) && self.topics.deletions.may_write(self.store.synced()) {
             let bytes = body::encode(&self.topics.wrapper());
             begin(&mut self.topics.file, &mut self.ids, bytes, env.out);
         }
@@ -538,6 +555,9 @@ impl<D: Disk> Machine<D> for Broker {
             self.replication.settle(now, &self.register.master, &self.epochs, &self.store, env);
         }
         self.advance_recovery(now, env);
+        if self.phase != Phase::Recovering {
+            self.settle_deletions();
+        }
         self.settle_upstream(now, env);
         self.settle_cut(env);
         self.settle_epochs(now, env);
@@ -578,7 +598,7 @@ impl<D: Disk> Machine<D> for Broker {
             named(self.holds.deadline(), "end of a long poll"),
             named(self.acks.deadline(self.watermarks()), "flush timeout"),
             named(self.scan.as_ref().map(Scan::due), "client scan"),
-            when_serving(self.topics.file.deadline(), "topics.json"),
+            named(self.topics_deadline(), "topics.json"),
             when_serving(self.groups.file.deadline(), "subscriptionGroup.json"),
             when_serving(self.offsets.deadline(), "consumerOffset.json"),
             when_serving(self.delays.file_deadline(), "delayOffset.json"),

@@ -21,7 +21,7 @@ pub(super) const REPLY_TOPIC_POSTFIX: &str = "REPLY_TOPIC";
 pub(super) const REVIVE_TOPIC_PREFIX: &str = "rmq_sys_REVIVE_LOG_";
 pub(super) const SYNC_MEMBER_PREFIX: &str = "rmq_sys_SYNC_BROKER_MEMBER_";
 
-const RETRY_PREFIX: &str = "%RETRY%";
+pub(super) const RETRY_PREFIX: &str = "%RETRY%";
 const DLQ_PREFIX: &str = "%DLQ%";
 const LMQ_PREFIX: &str = "%LMQ%";
 

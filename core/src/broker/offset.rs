@@ -46,7 +46,8 @@ struct Slot {
 #[derive(serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[derive(Default)]
-struct GenerationOnly {
+struct OwnMembers {
+    gantry_deleted_topics: BTreeMap<String, u64>,
     gantry_generation: u64,
 }
 
@@ -64,6 +65,9 @@ pub(super) struct Offsets {
     /// How far each delay level is, kept in the journal only: their own file is written too seldom.
     delays: BTreeMap<i32, i64>,
     delays_pending: BTreeSet<i32>,
+    /// Deletions of topics that are taken into account: up to where in the log each reached.
+    deleted: BTreeMap<String, u64>,
+    deleted_pending: BTreeSet<String>,
     version: DataVersion,
     pub(super) file: ConfigFile,
     flush_interval: Duration,
@@ -86,6 +90,8 @@ impl Offsets {
             pending: Vec::new(),
             delays: BTreeMap::new(),
             delays_pending: BTreeSet::new(),
+            deleted: BTreeMap::new(),
+            deleted_pending: BTreeSet::new(),
             version: DataVersion::default(),
             file: ConfigFile::new("config/consumerOffset.json"),
             flush_interval,
@@ -104,9 +110,10 @@ impl Offsets {
     /// [`BodyError`]: it is not such a file.
     pub(super) fn load(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         let wrapper: ConsumerOffsetSerializeWrapper = body::decode(bytes)?;
-        let GenerationOnly { gantry_generation } = body::decode(bytes)?;
+        let OwnMembers { gantry_generation, gantry_deleted_topics } = body::decode(bytes)?;
         self.version = wrapper.data_version.unwrap_or_default();
         self.generation = gantry_generation;
+        self.deleted = gantry_deleted_topics;
         for (key, queues) in wrapper.offset_table {
             for (queue_id, offset) in queues {
                 self.set(&key, queue_id, offset);
@@ -136,9 +143,14 @@ impl Offsets {
                 self.delays.insert(queue_id, offset);
                 continue;
             }
+            if let Some(topic) = key.strip_suffix('@') {
+                self.forget_topic(topic, offset.unsigned_abs());
+                continue;
+            }
             self.set(&key, queue_id, offset);
         }
         self.pending_done();
+        self.deleted_pending.clear();
         self.file.touch();
         self.flush_due = now;
         Ok(())
@@ -325,6 +337,27 @@ impl Offsets {
         }
     }
 
+    /// A topic was deleted up to there in the log: what was committed in it is forgotten, and a topic of that name begins anew.
+    pub(super) fn forget_topic(&mut self, topic: &str, upto: u64) {
+        self.forget(|of, _| of == topic);
+        let entries = &self.entries;
+        self.resets.retain(|(pair, _), _| Self::names(&entries[pair.0]).0 != topic);
+        self.deleted.insert(topic.into(), upto);
+        self.deleted_pending.insert(topic.into());
+    }
+
+    /// What was committed in topics that were deleted since is forgotten: the list says up to where in the log they were.
+    pub(super) fn follow_deletions<'a>(&mut self, list: impl Iterator<Item = (&'a str, u64)>) {
+        let list: BTreeMap<&str, u64> = list.collect();
+        self.deleted.retain(|topic, _| list.contains_key(topic.as_str()));
+        for (topic, upto) in list {
+            // A place in the list may have moved down with the log's end, never up.
+            if self.deleted.get(topic).is_none_or(|known| *known < upto) {
+                self.forget_topic(topic, upto);
+            }
+        }
+    }
+
     /// A delay level is so far.
     pub(super) fn note_delay(&mut self, level: i32, offset: i64) {
         self.delays.insert(level, offset);
@@ -394,13 +427,17 @@ impl Offsets {
     }
 
     fn write_pending(&mut self, disk: &mut impl Disk) {
-        if self.pending.is_empty() && self.delays_pending.is_empty() {
+        if self.pending.is_empty() && self.delays_pending.is_empty() && self.deleted_pending.is_empty() {
             return;
         }
         self.records.clear();
         for level in core::mem::take(&mut self.delays_pending) {
             let offset = self.delays.get(&level).copied().unwrap_or(0);
             journal::put_record(names::SCHEDULE_TOPIC, level, offset, &mut self.records);
+        }
+        for topic in core::mem::take(&mut self.deleted_pending) {
+            let upto = self.deleted.get(&topic).copied().unwrap_or(0);
+            journal::put_record(&alloc::format!("{topic}@"), 0, upto as i64, &mut self.records);
         }
         for (entry, slot) in &self.pending {
             let entry = &self.entries[*entry];
@@ -487,6 +524,9 @@ impl Offsets {
         body::ObjectWriter::write(&mut out, |object| {
             object.member("dataVersion", &self.version);
             if let Some(generation) = generation {
+                if !self.deleted.is_empty() {
+                    object.member("gantryDeletedTopics", &self.deleted);
+                }
                 object.member("gantryGeneration", &generation);
             }
             object.member("offsetTable", &self.table());

@@ -57,6 +57,11 @@ impl ConfigFile {
         self.wanted.advance()
     }
 
+    /// What the next change will be.
+    pub(super) fn next(&self) -> Generation {
+        Generation(self.wanted.0 + 1)
+    }
+
     /// The latest change.
     pub(super) fn generation(&self) -> Generation {
         self.wanted

@@ -4,6 +4,7 @@
 //! seen as soon as this disk allows, and senders are told SLAVE_NOT_AVAILABLE. A slave takes no messages from clients.
 
 use alloc::format;
+use core::net::SocketAddr;
 
 use super::ha::epochs::Epochs;
 use super::ha::{Block, HaConfig, MasterLog, Primary, Replica, Verdict};
@@ -12,6 +13,7 @@ use super::store::{FlushMode, Store};
 use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Now, Protocol};
 use crate::time::Instant;
 use crate::wire::Packet;
+use crate::wire::body::HARuntimeInfo;
 
 /// Names of connections to a master; those to name servers are others.
 const MASTER_CONNS: u64 = 2 << 56;
@@ -84,12 +86,12 @@ impl Replication {
         &mut self,
         now: Now,
         conn: ConnId,
-        protocol: Protocol,
+        (protocol, peer): (Protocol, SocketAddr),
         is_serving: bool,
         env: &mut Env<'_, D, E>,
     ) {
         if protocol == Protocol::HaMaster && !self.is_slave() && is_serving {
-            self.primary.on_opened(now, conn);
+            self.primary.on_opened(now, conn, peer);
         } else if protocol == Protocol::HaSlave && self.replica.owns(conn) {
             self.replica.on_opened(now, conn);
         } else {
@@ -195,6 +197,11 @@ impl Replication {
     pub(super) fn master_addr<'a>(&'a self, told: &'a MasterAddress) -> Option<&'a str> {
         let told = told.master_addr.as_deref().filter(|address| !address.is_empty());
         told.or(self.master_guess.as_deref())
+    }
+
+    /// What `GET_BROKER_HA_STATUS` tells.
+    pub(super) fn status(&self, now: Now, store: &Store) -> HARuntimeInfo {
+        if self.is_slave() { self.replica.status(now, store) } else { self.primary.status(now, store) }
     }
 
     pub(super) fn check_invariants(&self) {

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::config::BrokerConfig;
+use super::deletion::Deletions;
 use super::persist::{ConfigFile, Generation};
 use super::stats::PutStats;
 use super::store::{QueueIx, Store};
@@ -56,6 +57,7 @@ pub(super) struct Topics {
     /// In the order they became known; none where one was deleted.
     slots: Vec<Option<Topic>>,
     version: DataVersion,
+    pub(super) deletions: Deletions,
     pub(super) file: ConfigFile,
 }
 
@@ -66,6 +68,7 @@ impl Topics {
             by_name: NameMap::default(),
             slots: Vec::new(),
             version: DataVersion::default(),
+            deletions: Deletions::default(),
             file: ConfigFile::new("config/topics.json"),
         };
         for topic in system_topics(config) {
@@ -81,6 +84,7 @@ impl Topics {
     pub(super) fn load(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         let wrapper: TopicConfigSerializeWrapper = body::decode(bytes)?;
         self.version = wrapper.data_version;
+        self.deletions.load(&wrapper.gantry_deleted_topics.unwrap_or_default());
         for (name, config) in wrapper.topic_config_table {
             self.insert(TopicConfig { topic_name: name, ..config });
         }
@@ -93,6 +97,13 @@ impl Topics {
     /// [`BodyError`]: it is no such table; nothing was changed then.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         let wrapper: TopicConfigSerializeWrapper = body::decode(bytes)?;
+        // A master that keeps no such list says nothing of deletions.
+        if let Some(list) = &wrapper.gantry_deleted_topics {
+            let next = self.file.next();
+            if self.deletions.follow(list, next) {
+                self.file.touch();
+            }
+        }
         let table = wrapper.topic_config_table;
         if wrapper.data_version == self.version || table.is_empty() {
             return Ok(());
@@ -156,14 +167,15 @@ impl Topics {
         self.slots.iter_mut().flatten()
     }
 
-    /// Forgets a topic. Name servers keep it until they are told by the administrator, as in RocketMQ.
-    pub(super) fn delete(&mut self, wall: WallMs, name: &str) {
-        let Some(at) = self.by_name.remove(name) else { return };
-        self.slots[at] = None;
-        self.file.touch();
-        self.version.counter += 1;
-        self.version.timestamp = wall.0;
-        tracing::info!(topic = name, "topic deleted");
+    /// Forgets a topic, whose records below `upto` in the log do not count any more. Name servers keep it until they are told by
+    /// the administrator, as in RocketMQ.
+    pub(super) fn delete(&mut self, wall: WallMs, name: &str, upto: u64) {
+        if let Some(at) = self.by_name.remove(name) {
+            self.slots[at] = None;
+        }
+        self.advance_version(wall);
+        self.deletions.note(name, upto, self.file.generation());
+        tracing::info!(topic = name, upto, "topic deleted");
     }
 
     /// Makes or changes a topic.
@@ -242,8 +254,9 @@ impl Topics {
     /// Makes what the file has lost: topics of which the store has queues.
     pub(super) fn adopt_queues(&mut self, wall: WallMs, store: &Store) {
         let mut found: BTreeMap<String, i32> = BTreeMap::new();
-        store.for_each_queue(|topic, queue_id, _| {
-            if self.get(topic).is_none() && !names::is_lmq(topic) {
+        store.for_each_queue(|topic, queue_id, ix| {
+            // A deleted topic's queues are known without messages.
+            if store.max_offset(ix) > 0 && self.get(topic).is_none() && !names::is_lmq(topic) {
                 let end = found.entry(topic.into()).or_default();
                 *end = (*end).max(queue_id + 1);
             }
@@ -261,9 +274,18 @@ impl Topics {
         }
     }
 
-    /// What the file is to hold, and slaves get.
+    /// What the file is to hold.
     pub(super) fn wrapper(&self) -> TopicConfigSerializeWrapper {
-        self.wrapper_of(|_| true)
+        TopicConfigSerializeWrapper {
+            gantry_deleted_topics: self.deletions.list(),
+            ..self.wrapper_of(|_| true)
+        }
+    }
+
+    /// What slaves get: of deletions, only what is durable here.
+    pub(super) fn wrapper_for_slaves(&self) -> TopicConfigSerializeWrapper {
+        let durable = self.deletions.durable(|change| self.file.is_durable(change));
+        TopicConfigSerializeWrapper { gantry_deleted_topics: Some(durable), ..self.wrapper_of(|_| true) }
     }
 
     /// The same of some topics only.

@@ -10,6 +10,7 @@
 
 pub(crate) mod cut;
 pub(crate) mod epochs;
+mod flow;
 mod primary;
 mod replica;
 

@@ -9,17 +9,23 @@
 //! Invariants: `acked <= next <= end` for each slave; at most one fetch a slave is under way.
 
 use alloc::collections::BTreeMap;
+use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
+use super::flow::Flow;
 use super::{HaConfig, ID_SPACE};
 use crate::broker::store::{FlushMode, Store};
 use crate::io::{CREDIT_BYTES, ConnId, Disk, DiskError, Effect, Env, FetchId, Now};
 use crate::probe::Probe;
 use crate::time::Instant;
 use crate::wire::Packet;
+use crate::wire::body::{HAConnectionRuntimeInfo, HARuntimeInfo};
 
 #[derive(Debug)]
 struct Slave {
+    peer: SocketAddr,
+    flow: Flow,
     /// Where its log ends, as it said last; none before its first report.
     acked: Option<u64>,
     /// First byte not sent yet.
@@ -47,9 +53,17 @@ impl Primary {
     }
 
     /// A slave connected.
-    pub fn on_opened(&mut self, now: Now, conn: ConnId) {
-        let slave =
-            Slave { acked: None, next: 0, unpaid: 0, fetching: None, sent_at: now.mono, heard_at: now.mono };
+    pub fn on_opened(&mut self, now: Now, conn: ConnId, peer: SocketAddr) {
+        let slave = Slave {
+            peer,
+            flow: Flow::default(),
+            acked: None,
+            next: 0,
+            unpaid: 0,
+            fetching: None,
+            sent_at: now.mono,
+            heard_at: now.mono,
+        };
         self.slaves.insert(conn, slave);
     }
 
@@ -130,6 +144,30 @@ impl Primary {
             }
         }
         true
+    }
+
+    /// What `GET_BROKER_HA_STATUS` tells.
+    pub(crate) fn status(&self, now: Now, store: &Store) -> HARuntimeInfo {
+        let end = store.log_end();
+        let connection = |slave: &Slave| {
+            let acked = slave.acked.map_or(-1, |acked| acked as i64);
+            HAConnectionRuntimeInfo {
+                addr: slave.peer.to_string(),
+                diff: end as i64 - acked,
+                in_sync: (end as i64 - acked) < self.config.gap_bytes_max as i64,
+                slave_ack_offset: acked,
+                transfer_from_where: slave.acked.map_or(-1, |_| slave.next as i64),
+                transferred_byte_in_second: slave.flow.last_second(now.mono) as i64,
+            }
+        };
+        let connections: Vec<HAConnectionRuntimeInfo> = self.slaves.values().map(connection).collect();
+        HARuntimeInfo {
+            in_sync_slave_nums: connections.iter().filter(|slave| slave.in_sync).count() as i32,
+            ha_connection_info: connections,
+            master: true,
+            master_commit_log_max_offset: end as i64,
+            ..HARuntimeInfo::default()
+        }
     }
 
     /// Where the log ends for slaves.
@@ -247,6 +285,7 @@ fn send<D: Disk, E>(now: Now, conn: ConnId, slave: &mut Slave, body: Vec<u8>, en
     let offset = slave.next;
     slave.next += body.len() as u64;
     slave.sent_at = now.mono;
+    slave.flow.add(now.mono, body.len() as u64);
     let packet = Packet::HaBlock { offset, body: body.into() };
     slave.unpaid += packet.cost();
     env.out.push(Effect::Send { conn, packet });

@@ -9,19 +9,21 @@
 //! ([`OVERLAP_BYTES_MAX`]), compares it byte by byte, and goes on only behind it. A record holds its place, its queue offset and its
 //! time, so the bytes are the same only in the same history. Masters of every version take such a beginning.
 
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::epochs::{Epochs, Shared};
+use super::flow::Flow;
 use super::{HaConfig, ID_SPACE};
 use crate::broker::store::{AppendError, FlushMode, Store};
 use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Now, Peer, Protocol};
 use crate::probe::Probe;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, WallMs};
 use crate::wire::Packet;
-use crate::wire::body::EpochEntry;
+use crate::wire::body::{EpochEntry, HAClientRuntimeInfo, HARuntimeInfo};
 
 /// So much of this log's end, within its last segment, is compared with the master's. A last record longer than this is compared
 /// in part.
@@ -121,6 +123,9 @@ pub struct Replica {
     master: Option<Arc<str>>,
     state: State,
     fetches: u64,
+    flow: Flow,
+    read_at: WallMs,
+    written_at: WallMs,
 }
 
 /// A piece of the master's log as it came.
@@ -135,12 +140,36 @@ pub(crate) struct Block<'a> {
 impl Replica {
     /// A slave of the master whose replication port is `master`, or of none that is known yet.
     pub fn new(config: HaConfig, flush: FlushMode, master: Option<Arc<str>>) -> Replica {
-        Replica { config, flush, master, state: State::Waiting { dial_at: Instant::ZERO }, fetches: 0 }
+        Replica {
+            config,
+            flush,
+            master,
+            state: State::Waiting { dial_at: Instant::ZERO },
+            fetches: 0,
+            flow: Flow::default(),
+            read_at: WallMs(0),
+            written_at: WallMs(0),
+        }
     }
 
     /// Learns where the master's replication port is.
     pub fn set_master(&mut self, master: Option<Arc<str>>) {
         self.master = master;
+    }
+
+    /// What `GET_BROKER_HA_STATUS` tells.
+    pub(crate) fn status(&self, now: Now, store: &Store) -> HARuntimeInfo {
+        HARuntimeInfo {
+            ha_client_runtime_info: HAClientRuntimeInfo {
+                last_read_timestamp: if self.is_connected() { self.read_at.0 } else { 0 },
+                last_write_timestamp: self.written_at.0,
+                master_addr: self.master.as_ref().map(|master| master.to_string()),
+                max_offset: store.log_end() as i64,
+                transferred_byte_in_second: self.flow.last_second(now.mono) as i64,
+                ..HAClientRuntimeInfo::default()
+            },
+            ..HARuntimeInfo::default()
+        }
     }
 
     /// Whether the connection is this stream's.
@@ -270,6 +299,7 @@ impl Replica {
         self.state =
             State::Connected { conn, overlap, trial, heard_at: at, reported: offset, reported_at: at };
         env.send(conn, Packet::HaReport { offset });
+        (self.read_at, self.written_at) = (now.wall, now.wall);
         tracing::info!(offset, "following the master");
     }
 
@@ -288,6 +318,8 @@ impl Replica {
             return;
         }
         *heard_at = now.mono;
+        self.read_at = now.wall;
+        self.flow.add(now.mono, body.len() as u64);
         if body.is_empty() {
             return;
         }
@@ -424,6 +456,7 @@ impl Replica {
                 } else if known > *reported || now.mono >= *reported_at + self.config.heartbeat_interval {
                     (*reported, *reported_at) = (known, now.mono);
                     env.send(*conn, Packet::HaReport { offset: known });
+                    self.written_at = now.wall;
                 }
             }
         }

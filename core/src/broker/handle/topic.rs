@@ -1,4 +1,4 @@
-//! Topics, by an administrator: codes 17, 18, 21, 202, 215, 300, 305, 351.
+//! Topics, by an administrator: codes 17, 18, 21, 202, 215, 300, 305, 316, 351.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -151,8 +151,34 @@ impl Broker {
         if names::is_system_topic(topic, &self.config) {
             return invalid(format!("The topic[{topic}] is conflict with system topic."));
         }
-        self.topics.delete(now.wall, topic);
-        self.offsets.forget(|of, _| of == topic);
+        self.delete_topic(now, topic);
+        Ok(self.answer_when_topics_are_durable(now, conn, request))
+    }
+
+    /// Topics that only the store knows are deleted. A slave's follow its master's list: it may have messages of a topic of which it
+    /// has not heard yet.
+    pub(super) fn on_clean_unused_topics(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+    ) -> Result<Answer, Refusal> {
+        self.check_store()?;
+        let mut unused = BTreeSet::new();
+        if !self.replication.is_slave() {
+            self.store.for_each_queue(|topic, _, queue| {
+                let is_unused = self.store.max_offset(queue) > 0
+                    && self.topics.get(topic).is_none()
+                    && !names::is_system_topic(topic, &self.config)
+                    && !names::is_lmq(topic);
+                if is_unused && !unused.contains(topic) {
+                    unused.insert(String::from(topic));
+                }
+            });
+        }
+        for topic in unused {
+            self.delete_topic(now, &topic);
+        }
         Ok(self.answer_when_topics_are_durable(now, conn, request))
     }
 
@@ -171,7 +197,7 @@ impl Broker {
     /// Everything, or a page of it in the order of names.
     pub(super) fn on_get_all_topics(&mut self, request: &Command) -> Result<Answer, Refusal> {
         let header: GetAllTopicConfigRequest = request.header()?;
-        let mut wrapper = self.topics.wrapper();
+        let mut wrapper = self.topics.wrapper_for_slaves();
         let total = wrapper.topic_config_table.len();
         if let Some(page) =
             page(header.topic_seq, header.data_version.as_deref(), header.max_topic_num, wrapper.data_version)

@@ -122,6 +122,10 @@ impl Store {
         for _ in 0..SPILLS_PER_TURN_MAX {
             let Some(ix) = job.spill.last().copied() else { break };
             let queue = &mut self.queues[ix.0 as usize];
+            if !queue.may_spill() {
+                // Its turn comes when the files in its way are gone.
+                break;
+            }
             queue.spill(env.disk)?;
             let (ids, waiting, out) = (&mut self.ids, &mut job.waiting, &mut *env.out);
             let mut sync = |ids: &mut Ids, target| {

@@ -86,6 +86,14 @@ pub(crate) struct ConsumeQueue {
     tail: Vec<CqEntry>,
     /// Queue offset of the next message to be appended to the log.
     pub(crate) next: u64,
+    /// Records below this in the log are of a topic that was deleted.
+    pub(crate) begins_at: u64,
+    /// Where the newest entry points, as far as it is known.
+    pub(crate) newest: Option<u64>,
+    /// Its topic is being deleted: nothing is appended.
+    pub(crate) is_closed: bool,
+    /// The files of a queue of this name are still being removed, so that it makes none.
+    pub(crate) is_blocked: bool,
 }
 
 /// How far the search for a queue's minimum got: it lies in `low..=high`.
@@ -115,6 +123,10 @@ impl ConsumeQueue {
             spilled: 0,
             tail: Vec::new(),
             next: 0,
+            begins_at: 0,
+            newest: None,
+            is_closed: false,
+            is_blocked: false,
         }
     }
 
@@ -168,6 +180,11 @@ impl ConsumeQueue {
 
     pub(crate) fn entries_per_file(&self) -> u64 {
         self.entries_per_file
+    }
+
+    /// The paths of its files, newest first.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.file_firsts().map(|first| self.path(first)).collect()
     }
 
     /// Fixes how many entries the files hold after recovery looked at them; with `zero` what lies behind is zeroed.
@@ -231,9 +248,20 @@ impl ConsumeQueue {
         at < OFFSET_MAX && (is_new || at <= self.max() + GAP_ENTRIES_MAX)
     }
 
+    /// Whether an entry is the first of another queue of this name, whose topic was deleted and made again.
+    pub(crate) fn begins_anew(&self, at: u64, entry: CqEntry) -> bool {
+        at == 0
+            && self.max() > 0
+            && entry.physical >= self.begins_at
+            && self.newest.is_some_and(|newest| entry.physical > newest)
+    }
+
     /// Makes the entry of queue offset `at` visible. Offsets below the end are known already; a gap is filled so
     /// that an entry's position is its queue offset.
     pub(crate) fn push(&mut self, at: u64, entry: CqEntry) {
+        if entry.physical < self.begins_at {
+            return;
+        }
         if self.files.is_empty() && self.tail.is_empty() && at > self.max() {
             // The queue's beginning is gone (retention, or a replica that started late): it begins here.
             let first = at - at % self.entries_per_file;
@@ -245,6 +273,7 @@ impl ConsumeQueue {
         }
         if self.max() == at {
             self.tail.push(entry);
+            self.newest = Some(entry.physical);
         }
         self.next = self.next.max(self.max());
     }
@@ -258,6 +287,9 @@ impl ConsumeQueue {
         out: &mut Vec<CqEntry>,
     ) -> Result<Slice, DiskError> {
         let count = count.min(self.max().saturating_sub(from));
+        if count == 0 {
+            return Ok(Slice::Read);
+        }
         if from >= self.spilled {
             let at = (from - self.spilled) as usize;
             out.extend_from_slice(&self.tail[at..at + count as usize]);
@@ -368,12 +400,17 @@ impl ConsumeQueue {
         Ok(true)
     }
 
-    /// Moves the tail to the files.
+    /// Whether it could be spilled: nothing of another queue is in the way.
+    pub(crate) fn may_spill(&self) -> bool {
+        !self.is_blocked || self.tail.is_empty()
+    }
+
+    /// Moves the tail to the files, unless those of another queue are in the way.
     ///
     /// # Errors
     /// [`DiskError`]; what was not written stays in the tail.
     pub(crate) fn spill<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskError> {
-        while !self.tail.is_empty() {
+        while !self.tail.is_empty() && !self.is_blocked {
             let first = self.spilled - self.spilled % self.entries_per_file;
             let file = match self.open_at(first, disk)? {
                 Some(file) => file,
@@ -414,6 +451,7 @@ impl ConsumeQueue {
 
     pub(crate) fn check_invariants(&self) {
         assert!(self.min <= self.max() && self.max() <= self.next, "{}: offsets are ordered", self.dir());
+        assert!(!self.is_blocked || self.files.is_empty(), "{}: no file is made beside old ones", self.dir());
     }
 }
 

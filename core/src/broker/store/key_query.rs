@@ -276,7 +276,10 @@ impl Store {
             }
             match Entry::decode(&bytes) {
                 Ok(Entry::Message(record)) => {
-                    if record.physical_offset == physical as i64 && query.matches(&record) {
+                    if record.physical_offset == physical as i64
+                        && query.matches(&record)
+                        && !self.burial.covers(record.topic, physical)
+                    {
                         query.messages += 1;
                         query.records.extend_from_slice(&bytes[..record.size as usize]);
                         query.sizes.push(record.size as usize);

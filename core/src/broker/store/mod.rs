@@ -11,6 +11,7 @@
 //! Invariants: queue offsets of a queue follow on in the log; `dispatched <= visible`; `storeTimestamp` never decreases; after
 //! a failed sync the store says [`Effect::Fail`] and nothing more.
 
+mod bury;
 mod checkpoint;
 mod commit_log;
 mod config;
@@ -34,6 +35,7 @@ use crate::io::{Disk, DiskError, Effect, Env, FetchId, Now, SyncId, SyncTarget};
 use crate::probe::Probe;
 use crate::time::Instant;
 use crate::wire::message::{BLANK_BYTES, Draft, Entry, Place, Record, RecordError, peek, sys_flag};
+use bury::Burial;
 use checkpoint::{Checkpoint, CheckpointJob};
 use commit_log::CommitLog;
 pub use config::{FlushMode, StoreConfig, parse_hours};
@@ -77,7 +79,7 @@ pub struct Appended {
 /// Why a message was not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AppendError {
-    /// Not now: recovery is still running, the store is stopping, or a new segment is not durable yet.
+    /// Not now: recovery is still running, the store is stopping, a new segment or the deletion of the topic is not durable yet.
     NotReady,
     /// The disk is filled above [`StoreConfig::disk_warning_percent`]; reads are served.
     DiskWarning,
@@ -166,6 +168,7 @@ pub struct Store {
     spill_failed: Option<DiskError>,
     space: Space,
     retention: Retention,
+    burial: Burial,
 }
 
 impl Store {
@@ -197,6 +200,7 @@ impl Store {
             spill_failed: None,
             space: Space::default(),
             retention: Retention::default(),
+            burial: Burial::default(),
         }
     }
 
@@ -230,7 +234,10 @@ impl Store {
             return ix;
         }
         let ix = QueueIx(u32::try_from(self.queues.len()).expect("fewer than 2^32 queues"));
-        self.queues.push(ConsumeQueue::new(topic, queue_id, self.config.queue_file_entries));
+        let mut queue = ConsumeQueue::new(topic, queue_id, self.config.queue_file_entries);
+        queue.begins_at = self.burial.begin_of(topic);
+        queue.is_closed = self.burial.is_closing(topic);
+        self.queues.push(queue);
         self.names.entry_ref(topic).or_default().push((queue_id, ix));
         ix
     }
@@ -264,7 +271,7 @@ impl Store {
         disk: &mut D,
     ) -> Result<Appended, AppendError> {
         let bytes = draft.record_bytes() as u64;
-        self.check_appendable(draft, bytes)?;
+        self.check_appendable(queue, draft, bytes)?;
         self.log.reserve(bytes, disk)?;
         Ok(self.put(now, queue, draft))
     }
@@ -284,7 +291,7 @@ impl Store {
         let mut total = 0;
         for draft in drafts {
             let bytes = draft.record_bytes() as u64;
-            self.check_appendable(draft, bytes)?;
+            self.check_appendable(queue, draft, bytes)?;
             total += bytes;
         }
         if total + BLANK_BYTES as u64 > self.config.segment_bytes {
@@ -297,8 +304,13 @@ impl Store {
         Ok(())
     }
 
-    fn check_appendable(&self, draft: &Draft<'_>, record_bytes: u64) -> Result<(), AppendError> {
-        if !self.is_ready() {
+    fn check_appendable(
+        &self,
+        queue: QueueIx,
+        draft: &Draft<'_>,
+        record_bytes: u64,
+    ) -> Result<(), AppendError> {
+        if !self.is_ready() || self.queues[queue.0 as usize].is_closed {
             return Err(AppendError::NotReady);
         }
         if let Some(error) = self.spill_failed {
@@ -437,7 +449,7 @@ impl Store {
 
     fn queued_of(&mut self, record: &Record<'_>, physical: u64) -> Option<(QueueIx, u64, CqEntry)> {
         let queue_offset = u64::try_from(record.queue_offset).ok()?;
-        if !is_queued(record.sys_flag) {
+        if !is_queued(record.sys_flag) || self.burial.covers(record.topic, physical) {
             return None;
         }
         let ix = self.queue(record.topic, record.queue_id);
@@ -455,13 +467,12 @@ impl Store {
         let physical = record.physical_offset as u64;
         let queued = self.queued_of(record, physical);
         if let Some((ix, queue_offset, entry)) = queued {
-            let queue = &mut self.queues[ix.0 as usize];
-            if !queue.can_take(queue_offset) {
+            if !self.queues[ix.0 as usize].can_take(queue_offset) {
                 let at = recover::place(physical, self.config.segment_bytes);
                 tracing::error!(%at, topic = record.topic, queue_offset, "a record's queue offset is not one of its queue's");
                 return false;
             }
-            queue.push(queue_offset, entry);
+            self.push(ix, queue_offset, entry);
             self.dirty.insert(ix);
         }
         self.add_keys(record);
@@ -484,6 +495,7 @@ impl Store {
         }
         // Before anything asks for a sync: what is removed in this turn must not be synced in it.
         self.advance_retention(now, env);
+        self.advance_burial(now, env);
         self.log.prepare_next(&mut self.ids, env);
         self.dispatch();
         self.flush_if_due(now, env);
@@ -515,7 +527,7 @@ impl Store {
         {
             let next = self.undispatched.pop_front().expect("just seen");
             if let Some((ix, queue_offset, entry)) = next.queued {
-                self.queues[ix.0 as usize].push(queue_offset, entry);
+                self.push(ix, queue_offset, entry);
                 self.dirty.insert(ix);
                 if self.arrivals.last() != Some(&ix) {
                     self.arrivals.push(ix);
@@ -575,6 +587,7 @@ impl Store {
             && !self.on_recovery_synced(id)
             && !self.index.on_synced(id)
             && !self.on_retention_synced(id)
+            && !self.on_burial_synced(id)
         {
             self.on_abort_removed(id);
         }
@@ -616,7 +629,8 @@ impl Store {
                     .then_some((self.checkpoint_due, "checkpoint"));
                 let index = self.index.is_runnable(self.dispatched).then_some((Instant::ZERO, "key index"));
                 let retention = self.retention_deadline().filter(|_| self.is_ready());
-                [flush, checkpoint, index, retention].into_iter().flatten().min()
+                let burial = self.burial_deadline();
+                [flush, checkpoint, index, retention, burial].into_iter().flatten().min()
             }
         }
     }
@@ -690,7 +704,8 @@ impl Store {
             return;
         }
         // What no replica confirmed is not dispatched, and is dispatched again at the next start.
-        let complete = self.log.synced() == self.log.end() && self.checkpointing.is_none();
+        let complete =
+            self.log.synced() == self.log.end() && self.checkpointing.is_none() && !self.has_graves();
         if !complete || self.needs_checkpoint() {
             return;
         }

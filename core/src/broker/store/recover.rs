@@ -74,7 +74,8 @@ enum Progress {
 
 /// What a queue's files hold, as far as it could be read.
 enum Kept {
-    Entries(u64),
+    /// So many, and where the last of them points, if there is one that says so.
+    Entries(u64, Option<u64>),
     Cold(Extent),
 }
 
@@ -295,8 +296,13 @@ impl Store {
             };
             match kept_entries(queue, recovery.begin, recovery.unclean, &mut recovery.blocks, disk)? {
                 Kept::Cold(extent) => return Ok(Progress::Cold(extent)),
-                Kept::Entries(count) => {
+                Kept::Entries(_, newest) if self.burial.is_stale(&queue.topic, newest) => {
+                    self.bury_queue(QueueIx(*at as u32), 0);
+                    self.dirty.insert(QueueIx(*at as u32));
+                }
+                Kept::Entries(count, newest) => {
                     queue.set_spilled(count, recovery.unclean, disk)?;
+                    queue.newest = newest;
                     if recovery.unclean {
                         self.dirty.insert(QueueIx(*at as u32));
                     }
@@ -515,12 +521,17 @@ fn kept_entries<D: Disk>(
     for first in firsts {
         let mut scan = Scan { queue, blocks, disk, begin };
         match scan.file(first)? {
-            Kept::Entries(0) => {}
-            Kept::Entries(count) => return Ok(Kept::Entries(first + count)),
+            Kept::Entries(0, _) => {}
+            Kept::Entries(count, _) => {
+                return Ok(match scan.entry(first, count - 1)? {
+                    Ok(last) => Kept::Entries(first + count, (!last.is_filler()).then_some(last.physical)),
+                    Err(cold) => Kept::Cold(cold),
+                });
+            }
             Kept::Cold(extent) => return Ok(Kept::Cold(extent)),
         }
     }
-    Ok(Kept::Entries(if unclean { 0 } else { queue.min() }))
+    Ok(Kept::Entries(if unclean { 0 } else { queue.min() }, None))
 }
 
 struct Scan<'a, D> {
@@ -547,7 +558,7 @@ impl<D: Disk> Scan<'_, D> {
         if low >= 2 && !matches!(self.leads_up(first, low - 1)?, Ok(true)) {
             return self.linear(first);
         }
-        Ok(Kept::Entries(low))
+        Ok(Kept::Entries(low, None))
     }
 
     fn linear(&mut self, first: u64) -> Result<Kept, DiskError> {
@@ -557,10 +568,10 @@ impl<D: Disk> Scan<'_, D> {
                 Err(cold) => return Ok(Kept::Cold(cold)),
             };
             if !kept {
-                return Ok(Kept::Entries(at));
+                return Ok(Kept::Entries(at, None));
             }
         }
-        Ok(Kept::Entries(self.queue.entries_per_file()))
+        Ok(Kept::Entries(self.queue.entries_per_file(), None))
     }
 
     fn is_kept(&mut self, first: u64, at: u64) -> Result<Result<bool, Extent>, DiskError> {

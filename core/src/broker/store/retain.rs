@@ -58,6 +58,20 @@ enum Stage {
     Keys,
 }
 
+impl Retention {
+    /// A queue is another one now, so that a search in it says nothing.
+    pub(super) fn forget_search(&mut self) {
+        if let Stage::Minimums { search, .. } = &mut self.stage {
+            *search = None;
+        }
+    }
+
+    /// Whether syncs of queues' directories are under way.
+    pub(super) fn syncs_queues(&self) -> bool {
+        matches!(&self.stage, Stage::Files { waiting, .. } if !waiting.is_empty())
+    }
+}
+
 /// How a slice ended.
 enum Progress {
     More,

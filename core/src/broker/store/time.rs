@@ -166,6 +166,11 @@ impl Store {
         }
     }
 
+    /// A queue is another one now, so that searches in it say nothing.
+    pub(super) fn forget_searches(&mut self, queue: QueueIx) {
+        self.searches.retain(|search| search.queue != queue);
+    }
+
     fn keep_search(&mut self, search: TimeSearch) {
         if self.searches.len() == SEARCHES_MAX {
             self.searches.remove(0);

@@ -107,6 +107,9 @@ bodies! {
     #[derive(Eq)]
     TopicConfigSerializeWrapper {
         data_version: DataVersion,
+        /// Gantry's own: deleted topics, and up to where in the log their records do not count.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gantry_deleted_topics: Option<BTreeMap<String, u64>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         mapping_data_version: Option<DataVersion>,
         topic_config_table: BTreeMap<String, TopicConfig>,
