@@ -135,7 +135,7 @@ impl World {
             failed: false,
             deleted: None,
             deleting: None,
-            is_careful: seed % 4 > 0,
+            is_careful: !seed.is_multiple_of(4),
         };
         world.open();
         world
