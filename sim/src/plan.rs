@@ -17,7 +17,7 @@ use crate::workload::delayer::{self, DelayedSend};
 use crate::workload::ordered::{self, MemberPlan};
 use crate::workload::producer::{self, Load, ProducerPlan};
 use crate::workload::retrier::RetrierPlan;
-use crate::world::{HostId, NetworkOptions, WorldOptions};
+use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
 pub const NAMES: [&str; 12] = [
@@ -138,6 +138,7 @@ impl Plan {
         let options = WorldOptions {
             network: NetworkOptions {
                 cut_frames: modes.one_in(4),
+                idle_limit_s: draw_idle_limit(&mut root.fork("idle limit")),
                 latency_nanos_max: [100_000, 1_000_000, 20_000_000][modes.below(3) as usize],
             },
             check_invariants: modes.one_in(10),
@@ -346,6 +347,11 @@ fn targets(scenario: &Scenario) -> Vec<Target> {
         targets.extend((0..many).map(|at| target(HostId(place(*client) + at), false)));
     }
     targets
+}
+
+/// Mostly as usual. With a longer one a silent peer is found by the scans of the machines, which the usual one forestalls.
+fn draw_idle_limit(rng: &mut Rng) -> u64 {
+    if rng.one_in(4) { 3 * IDLE_LIMIT_S } else { IDLE_LIMIT_S }
 }
 
 /// Delays as RocketMQ has them, or so short that sixteen tries go by.

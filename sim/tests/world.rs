@@ -14,7 +14,7 @@ use gantry_sim::fault::{Death, Fault, FaultEntry, Way};
 use gantry_sim::history::{Report, Tell};
 use gantry_sim::process::Process;
 use gantry_sim::world::{
-    Fact, HostId, HostPlan, Life, NetworkOptions, Observer, Violation, World, WorldOptions,
+    Fact, HostId, HostPlan, IDLE_LIMIT_S, Life, NetworkOptions, Observer, Violation, World, WorldOptions,
 };
 
 const ASKER: HostId = HostId(0);
@@ -242,7 +242,11 @@ fn run(run: Run) -> Ran {
         })
         .collect();
     let options = WorldOptions {
-        network: NetworkOptions { cut_frames: run.cut_frames, latency_nanos_max: 1_000_000 },
+        network: NetworkOptions {
+            cut_frames: run.cut_frames,
+            idle_limit_s: IDLE_LIMIT_S,
+            latency_nanos_max: 1_000_000,
+        },
         check_invariants: true,
         turn_inputs_max: 256,
         trace: false,

@@ -38,7 +38,7 @@ use crate::history::{Report, Tell};
 use crate::log::Line;
 use crate::process::{ProbeOptions, Process, Running, Seen};
 
-pub use network::NetworkOptions;
+pub use network::{IDLE_LIMIT_S, NetworkOptions};
 
 /// A host, by its place in the world's list.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]

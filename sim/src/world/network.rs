@@ -5,7 +5,7 @@
 //! its other end without a word (power loss).
 //!
 //! The shell's part: it decodes what arrives, closes a connection on which nothing was read or written for
-//! [`IDLE_LIMIT`], gives up a dial after [`DIAL_LIMIT`], and hands out [`Arrival::Drained`] as `io.rs` says.
+//! [`NetworkOptions::idle_limit_s`], gives up a dial after [`DIAL_LIMIT`], and hands out [`Arrival::Drained`] as `io.rs` says.
 //!
 //! Absent on purpose: bandwidth, and names to resolve.
 
@@ -19,8 +19,8 @@ use gantry_core::wire::{Link, Packet};
 use super::{Event, HostId, Observer, World};
 use crate::process::Arrival;
 
-/// The shell closes a connection that was idle for this long, as RocketMQ does (`serverChannelMaxIdleTimeSeconds`).
-const IDLE_LIMIT: Duration = Duration::from_secs(120);
+/// When the shell closes an idle connection, unless the plan says otherwise.
+pub const IDLE_LIMIT_S: u64 = 120;
 /// The shell gives up a dial after this, as RocketMQ's clients do (`connectTimeoutMillis`).
 const DIAL_LIMIT: Duration = Duration::from_secs(3);
 /// TCP sends again at the earliest after this.
@@ -37,6 +37,9 @@ const PIECES_MAX: u64 = 5;
 pub struct NetworkOptions {
     /// Cut what is sent at arbitrary bytes.
     pub cut_frames: bool,
+    /// The shell closes a connection that was idle for this long, as RocketMQ does (`serverChannelMaxIdleTimeSeconds`).
+    #[serde(default = "usual_idle_limit_s")]
+    pub idle_limit_s: u64,
     /// The shortest usual latency of a link is drawn below this, in ns.
     pub latency_nanos_max: u64,
 }
@@ -135,7 +138,12 @@ pub(super) struct Network {
     hosts: usize,
     paths: Vec<Path>,
     cut_frames: bool,
+    idle_limit: Duration,
     dirty: Vec<EndId>,
+}
+
+fn usual_idle_limit_s() -> u64 {
+    IDLE_LIMIT_S
 }
 
 impl Network {
@@ -145,7 +153,14 @@ impl Network {
         for path in &mut paths {
             path.latency_nanos = 20_000 + rng.below(options.latency_nanos_max);
         }
-        Network { conns: Vec::new(), hosts, paths, cut_frames: options.cut_frames, dirty: Vec::new() }
+        Network {
+            conns: Vec::new(),
+            hosts,
+            paths,
+            cut_frames: options.cut_frames,
+            idle_limit: Duration::from_secs(options.idle_limit_s),
+            dirty: Vec::new(),
+        }
     }
 
     fn path(&mut self, from: HostId, to: HostId) -> &mut Path {
@@ -275,7 +290,7 @@ impl<O: Observer> World<O> {
         // Nothing that the acceptor sends may overtake its acceptance.
         end.last_arrival = at;
         self.stats.connections += 1;
-        self.plan(now + IDLE_LIMIT, NetworkEvent::Idle { end: EndId { conn, side: ACCEPTOR } });
+        self.plan(now + self.network.idle_limit, NetworkEvent::Idle { end: EndId { conn, side: ACCEPTOR } });
         self.plan(at, NetworkEvent::Accepted { conn });
         self.wake(to);
     }
@@ -299,7 +314,7 @@ impl<O: Observer> World<O> {
         end.state = State::Open;
         end.last_io = now;
         self.push(from, Arrival::Opened(name, peer, protocol));
-        self.plan(now + IDLE_LIMIT, NetworkEvent::Idle { end: EndId { conn, side: DIALLER } });
+        self.plan(now + self.network.idle_limit, NetworkEvent::Idle { end: EndId { conn, side: DIALLER } });
     }
 
     /// Where a host listens for diallers that speak `protocol`.
@@ -486,7 +501,7 @@ impl<O: Observer> World<O> {
             // Of a process that stands still: looked at again when it goes on.
             return;
         }
-        let due = self.network.end(id).last_io + IDLE_LIMIT;
+        let due = self.network.end(id).last_io + self.network.idle_limit;
         if now < due {
             return self.plan(due, NetworkEvent::Idle { end: id });
         }
