@@ -99,6 +99,13 @@ probes! {
         SlaveRefused: "a master refuses a slave whose log does not continue in its own",
         SlaveSilent: "a master gives up a slave that keeps silent",
         MasterLost: "a slave does not hear its master",
+        SlaveCounts: "a slave has caught up and counts for synchronous replication",
+        SlaveFallsBehind: "a slave falls so far behind that it counts no more",
+        SlaveLacks: "a slave follows that lacks the beginning of its master's log",
+        TailTaken: "a master that crashed takes home what a slave has kept",
+        TailNotHeard: "a master that crashed starts without having heard all its slaves",
+        Promoted: "a slave is made the master",
+        HalfRecord: "half a record is cleared away before a slave writes",
         MasterUnready: "a slave drops its stream because its next segment is not durable yet",
     }
 }

@@ -309,3 +309,31 @@ fn settings_changed_online_are_in_effect_and_in_the_file() {
     );
     namesrv.stop();
 }
+
+#[test]
+fn a_slave_is_made_the_master_and_stays_it() {
+    let home = tempfile::tempdir().unwrap();
+    let (namesrv, namesrv_port) = start_namesrv(home.path());
+    let (port, slave_port) = (free_broker_port(), free_broker_port());
+    let path = broker_conf(home.path(), "master", port, namesrv_port, "brokerRole=SYNC_MASTER\n");
+    let master = start(with_file("broker", home.path(), &path), 1);
+    let slave = broker_conf(home.path(), "slave", slave_port, namesrv_port, "brokerRole=SLAVE\nbrokerId=1\n");
+    let slave_runs = start(with_file("broker", home.path(), &slave), 1);
+    until("a send that reached the slave", || send(port).code == response_code::SUCCESS);
+    master.stop();
+
+    let address = format!("127.0.0.1:{slave_port}");
+    let promoted = gantry(["admin", "promote", &address, "--role", "ASYNC_MASTER"]).output().unwrap();
+    assert!(promoted.status.success(), "{promoted:?}");
+    assert_eq!(send(slave_port).code, response_code::SUCCESS);
+    until("it is the master in the route", || {
+        text(&route(namesrv_port)).replace('"', "").contains(&format!("0:{address}"))
+    });
+    let kept = fs::read_to_string(&slave).unwrap();
+    assert!(kept.contains("brokerRole=ASYNC_MASTER\n") && kept.contains("brokerId=0\n"), "{kept}");
+    slave_runs.stop();
+    let again = start(with_file("broker", home.path(), &slave), 1);
+    assert_eq!(send(slave_port).code, response_code::SUCCESS);
+    again.stop();
+    namesrv.stop();
+}

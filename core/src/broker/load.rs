@@ -25,6 +25,7 @@ impl Broker {
         // A topic is in the file before anything is acknowledged in it; so one that only the store has was deleted.
         self.adopts_topics = source != Source::File || self.replication.is_slave();
         self.epochs.load(disk).map_err(|error| format!("epochFileCheckpoint: not read: {error}"))?;
+        self.known.load(disk).map_err(|error| format!("config/gantrySlaves.json: not read: {error}"))?;
         let path = self.groups.file.path();
         load_file(path, disk, |bytes| self.groups.load(bytes))?;
         let path = self.offsets.file.path();

@@ -26,6 +26,7 @@ mod names;
 mod offset;
 mod persist;
 mod producer;
+mod promote;
 mod put;
 mod register;
 mod replication;
@@ -38,7 +39,7 @@ mod upstream;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -58,6 +59,8 @@ use delay::Delays;
 use group::Groups;
 use ha::cut::Cut;
 use ha::epochs::Epochs;
+use ha::home::{Arrival, Home};
+use ha::known::KnownSlaves;
 use handle::ColdRequest;
 use handle::search::Searches;
 use hold::{Holds, Pull};
@@ -65,6 +68,7 @@ use lock::Locks;
 use offset::Offsets;
 use persist::{ConfigFile, Generation};
 use producer::Producers;
+use promote::Promotion;
 use register::Register;
 pub use replication::BrokerRole;
 use replication::Replication;
@@ -174,6 +178,13 @@ pub struct Broker {
     epochs: Epochs,
     /// Whether this life's epoch was begun; only writers begin one.
     is_epoch_begun: bool,
+    /// Slaves that may hold what this log could lose.
+    known: KnownSlaves,
+    /// What they have is being brought home, before this broker writes.
+    home: Option<Home>,
+    /// Whether that is over.
+    is_home: bool,
+    promotion: Option<Promotion>,
     /// This log is on its way back to where it is the master's.
     cut: Option<Cut>,
     /// The change of the topics' file by which the log's end is known to lie before deletions.
@@ -218,7 +229,11 @@ impl Broker {
                 config.store.flush,
                 config.ha_master_addr.clone(),
             ),
-            upstream: Upstream::new(),
+            upstream: Upstream::new([config.store_host.to_string(), config.ha_addr.clone()]),
+            known: KnownSlaves::new(),
+            home: None,
+            is_home: false,
+            promotion: None,
             epochs: Epochs::new(),
             is_epoch_begun: false,
             cut: None,
@@ -279,6 +294,11 @@ impl Broker {
         match &packet {
             Packet::Command(command) if command.is_response() => self.on_response(now, conn, command, env),
             Packet::Command(command) => self.on_request(now, conn, command, env),
+            Packet::HaBlock { offset, body } if self.home.is_some() => {
+                if let Some(home) = &mut self.home {
+                    home.on_block(now, conn, (*offset, body), &mut self.store, env);
+                }
+            }
             Packet::HaReport { .. } | Packet::HaBlock { .. } => {
                 self.replication.on_packet(now, conn, &packet, &mut self.epochs, &mut self.store, env);
             }
@@ -295,6 +315,7 @@ impl Broker {
         let is_taken = if conn.is_dialled() {
             self.register.on_response(conn, response, &self.config, env)
                 || self.on_master_answer(now, conn, response, env)
+                || self.on_slave_answer(now, conn, response, env)
         } else {
             self.on_client_answer(now, conn, response, env)
         };
@@ -312,6 +333,9 @@ impl Broker {
         protocol: Protocol,
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
+        if self.home.as_mut().is_some_and(|home| home.on_opened(conn, &self.store, env)) {
+            return;
+        }
         match protocol {
             Protocol::Remoting if conn.is_dialled() => {
                 if !self.register.on_opened(now.mono, conn) && !self.upstream.on_opened(conn) {
@@ -333,6 +357,9 @@ impl Broker {
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
         tracing::debug!(?conn, ?why, "connection closed");
+        if self.home.as_mut().is_some_and(|home| home.on_closed(now, conn)) {
+            return;
+        }
         self.replication.on_closed(now, conn, why);
         if !self.register.on_closed(now.mono, conn, &self.config) && !self.upstream.on_closed(now.mono, conn)
         {
@@ -360,6 +387,8 @@ impl Broker {
             (self.epochs.file.path(), taken)
         } else if let Some(taken) = self.epochs.own_file.on_synced(now.mono, id, result) {
             (self.epochs.own_file.path(), taken)
+        } else if let Some(taken) = self.known.file.on_synced(now.mono, id, result) {
+            (self.known.file.path(), taken)
         } else if let Some(taken) = self.offsets.on_synced(now.mono, id, result, env.disk) {
             (self.offsets.file.path(), taken)
         } else {
@@ -403,6 +432,7 @@ impl Broker {
                     && self.groups.file.is_clean()
                     && self.delays.file.is_clean()
                     && self.epochs.is_durable()
+                    && self.known.file.is_clean()
                     && self.offsets.file.is_clean();
                 if self.store.is_stopped() && clean && self.acks.len() == 0 {
                     self.phase = Phase::Stopped;
@@ -421,10 +451,14 @@ impl Broker {
             env.out.push(Effect::Emit(BrokerEvent::Progress { done, total }));
         }
         if self.store.is_ready() {
+            let begins = !self.is_epoch_begun && !self.replication.is_slave();
+            if begins && !self.bring_home(now, env) {
+                return;
+            }
             if !self.settle_shorter_log(now, env.out) {
                 return;
             }
-            if !self.is_epoch_begun && !self.replication.is_slave() {
+            if begins {
                 self.epochs.begin(self.store.log_end(), &mut env.rng.fork("epoch"));
                 self.is_epoch_begun = true;
             }
@@ -449,6 +483,52 @@ impl Broker {
             }
         };
         self.topics.file.deadline().filter(|_| may_write)
+    }
+
+    /// Brings home what only slaves have; whether that is over.
+    fn bring_home<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) -> bool {
+        if !self.is_home && self.home.is_none() {
+            let may_lack = self.store.was_unclean()
+                && self.replication.is_sync()
+                && self.config.store.flush == FlushMode::Async;
+            if may_lack && !self.known.all().is_empty() {
+                let wait = self.config.ha.tail_wait;
+                self.home = Some(Home::begin(now, self.known.all(), wait, self.store.log_end()));
+            }
+            self.is_home = self.home.is_none();
+        }
+        if let Some(home) = &mut self.home {
+            match home.settle(now, &self.store, env) {
+                Arrival::Waits => return false,
+                Arrival::Done { unheard } => {
+                    self.known.forget(&unheard);
+                    (self.home, self.is_home) = (None, true);
+                    if let Err(error) = self.store.drop_partial(env) {
+                        let reason =
+                            format!("the end of the log could not be cleared: {error}; starting again");
+                        env.out.push(Effect::Fail { reason, restart: true });
+                    }
+                }
+            }
+        }
+        self.store.is_tail_clean()
+    }
+
+    /// A slave's answer while what it has is looked for; false when nobody asked for it.
+    fn on_slave_answer<D: Disk>(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        answer: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> bool {
+        let Some(home) = &mut self.home else { return false };
+        match home.on_answer(now, (conn, answer), &self.epochs, &self.store, env) {
+            None => return false,
+            Some(Ok(())) => {}
+            Some(Err(reason)) => env.out.push(Effect::Fail { reason, restart: false }),
+        }
+        true
     }
 
     fn upstream_deadline(&self) -> Option<(Instant, &'static str)> {
@@ -481,6 +561,10 @@ impl Broker {
         if self.epochs.file.is_due(now.mono) {
             let bytes = self.epochs.to_text();
             self.epochs.file.begin(SyncId(self.ids.next()), bytes, env.out);
+        }
+        if self.known.file.is_due(now.mono) {
+            let bytes = self.known.to_json();
+            self.known.file.begin(SyncId(self.ids.next()), bytes, env.out);
         }
         if self.epochs.own_file.is_due(now.mono) {
             let bytes = self.epochs.own_json();
@@ -549,7 +633,7 @@ impl<D: Disk> Machine<D> for Broker {
         }
         self.advance_stop(now, env);
         self.settle_delays(now, env);
-        self.replication.before_store(&mut self.store);
+        self.replication.before_store(now, &mut self.store);
         self.store.settle(now, env);
         if self.cut.is_none() {
             self.replication.settle(now, &self.register.master, &self.epochs, &self.store, env);
@@ -558,6 +642,7 @@ impl<D: Disk> Machine<D> for Broker {
         if self.phase != Phase::Recovering {
             self.settle_deletions();
         }
+        self.settle_promotion(now, env);
         self.settle_upstream(now, env);
         self.settle_cut(env);
         self.settle_epochs(now, env);
@@ -593,6 +678,8 @@ impl<D: Disk> Machine<D> for Broker {
                 .map(|_| (Instant::ZERO, "copy of a parted tail")),
             named(self.epochs.file.deadline(), "epochFileCheckpoint"),
             named(self.epochs.own_file.deadline(), "gantryEpochs.json"),
+            named(self.known.file.deadline(), "gantrySlaves.json"),
+            named(self.home.as_ref().map(Home::deadline), "what slaves have kept"),
             self.searches.is_runnable().then_some((Instant::ZERO, "search by key")),
             named(self.calls.deadline(), "answer of a client"),
             named(self.holds.deadline(), "end of a long poll"),

@@ -254,6 +254,13 @@ impl Offsets {
         }
     }
 
+    /// This broker is the master now: no commit has to go anywhere.
+    pub(super) fn all_are_home(&mut self) {
+        for slot in self.entries.iter_mut().flat_map(|entry| &mut entry.queues) {
+            slot.away = false;
+        }
+    }
+
     /// The name of a topic and a group here.
     pub(super) fn pair(&mut self, group: &str, topic: &str) -> Pair {
         self.build_key(group, topic);

@@ -41,6 +41,8 @@ pub(super) struct Replication {
     /// End of what enough slaves have ever acknowledged.
     acknowledged: u64,
     next_conn: u64,
+    /// The slave is on its way to be the master.
+    has_left: bool,
     /// As far as it can be told from where its replication port is.
     master_guess: Option<alloc::string::String>,
 }
@@ -60,6 +62,7 @@ impl Replication {
             replica: Replica::new(ha.clone(), flush, master),
             acknowledged: 0,
             next_conn: 0,
+            has_left: false,
         }
     }
 
@@ -79,7 +82,17 @@ impl Replication {
 
     /// End of what slaves hold, when senders are promised that.
     pub(super) fn acknowledged(&self) -> Option<u64> {
-        (self.role == BrokerRole::SyncMaster).then_some(self.acknowledged)
+        self.is_sync().then_some(self.acknowledged)
+    }
+
+    /// Whether senders are promised that slaves hold what they sent.
+    pub(super) fn is_sync(&self) -> bool {
+        self.role == BrokerRole::SyncMaster && self.primary.is_demanded()
+    }
+
+    /// `inSyncReplicas` was changed.
+    pub(super) fn set_replicas_min(&mut self, replicas_min: usize) {
+        self.primary.set_replicas_min(replicas_min);
     }
 
     pub(super) fn on_opened<D: Disk, E>(
@@ -90,7 +103,8 @@ impl Replication {
         is_serving: bool,
         env: &mut Env<'_, D, E>,
     ) {
-        if protocol == Protocol::HaMaster && !self.is_slave() && is_serving {
+        // A slave streams too: to a master that has lost what it has (see `ha::home`).
+        if protocol == Protocol::HaMaster && is_serving {
             self.primary.on_opened(now, conn, peer);
         } else if protocol == Protocol::HaSlave && self.replica.owns(conn) {
             self.replica.on_opened(now, conn);
@@ -133,12 +147,10 @@ impl Replication {
     }
 
     /// Says how far slaves are, before the store settles.
-    pub(super) fn before_store(&mut self, store: &mut Store) {
-        if self.role == BrokerRole::SyncMaster {
-            let replicated = self.primary.replicated(store);
-            self.acknowledged = self.acknowledged.max(replicated.unwrap_or(0));
-            store.set_replicated(replicated);
-        }
+    pub(super) fn before_store(&mut self, now: Now, store: &mut Store) {
+        let replicated = if self.is_sync() { self.primary.replicated(now, store) } else { None };
+        self.acknowledged = self.acknowledged.max(replicated.unwrap_or(0));
+        store.set_replicated(replicated);
     }
 
     /// Streams on, after the store has settled.
@@ -150,13 +162,13 @@ impl Replication {
         store: &Store,
         env: &mut Env<'_, D, E>,
     ) {
-        if !self.is_slave() {
-            self.primary.settle(now, store, env);
+        self.primary.settle(now, store, env);
+        if !self.is_slave() || self.has_left {
             return;
         }
         if !self.is_master_fixed {
             let address = master.ha_server_addr.as_deref().filter(|address| !address.is_empty());
-            self.replica.set_master(address.map(Into::into));
+            self.replica.set_master(now, address, env);
         }
         let next = &mut self.next_conn;
         let next_conn = || {
@@ -167,12 +179,25 @@ impl Replication {
     }
 
     pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
-        if self.is_slave() { self.replica.deadline() } else { self.primary.deadline() }
+        let replica = self.replica.deadline().filter(|_| self.is_slave() && !self.has_left);
+        [replica, self.primary.deadline()].into_iter().flatten().min()
     }
 
-    /// Whether the master's epochs are waited for.
-    pub(super) fn is_asking(&self) -> bool {
-        self.is_slave() && self.replica.is_asking()
+    /// Whether the master is to be asked for its epochs.
+    pub(super) fn wants_epochs(&mut self, now: Now) -> bool {
+        self.is_slave() && self.replica.wants_epochs(now)
+    }
+
+    /// The slave follows nobody any more.
+    pub(super) fn leave_master<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
+        self.replica.leave(now, env);
+        self.has_left = true;
+    }
+
+    /// The slave that left its master is the master.
+    pub(super) fn become_master(&mut self, role: BrokerRole) {
+        assert!(self.has_left && role != BrokerRole::Slave, "it has left its master");
+        self.role = role;
     }
 
     /// The master's epochs.

@@ -37,6 +37,8 @@ enum Place {
     U32(fn(&mut BrokerConfig) -> &mut u32, u32, u32),
     U64(fn(&mut BrokerConfig) -> &mut u64, u64, u64),
     Usize(fn(&mut BrokerConfig) -> &mut usize, usize, usize),
+    /// How many copies there are to be; what is set is how many beside the master's own.
+    Copies(fn(&mut BrokerConfig) -> &mut usize),
     /// In ms, at least one.
     Millis(fn(&mut BrokerConfig) -> &mut Duration),
     /// In hours, at least one.
@@ -57,6 +59,8 @@ enum Place {
 use Place::*;
 
 const SECS_OF_HOUR: u64 = 3600;
+/// Copies of a message that may be demanded.
+const COPIES_MAX: usize = 64;
 /// Bytes of a file at most.
 const FILE_BYTES_MAX: u64 = i32::MAX as u64;
 
@@ -89,8 +93,10 @@ const TABLE: &[(&str, When, Place)] = &[
     ("haHousekeepingInterval", AtStart, Millis(|c| &mut c.ha.housekeeping_interval)),
     ("haMasterAddress", AtStart, Address(|c| &mut c.ha_master_addr)),
     ("haMaxGapNotInSync", AtStart, U64(|c| &mut c.ha.gap_bytes_max, 0, u64::MAX)),
+    ("haMaxTimeSlaveNotCatchup", AtStart, Millis(|c| &mut c.ha.tail_wait)),
     ("haSendHeartbeatInterval", AtStart, Millis(|c| &mut c.ha.heartbeat_interval)),
     ("haTransferBatchSize", AtStart, U64(|c| &mut c.ha.block_bytes_max, 1024, 8 << 20)),
+    ("inSyncReplicas", Now, Copies(|c| &mut c.ha.replicas_min)),
     ("longPollingEnable", Now, Flag(|c| &mut c.long_polling)),
     ("mappedFileSizeCommitLog", AtStart, U64(|c| &mut c.store.segment_bytes, 4096, FILE_BYTES_MAX)),
     ("mappedFileSizeConsumeQueue", AtStart, Entries(|c| &mut c.store.queue_file_entries)),
@@ -280,6 +286,7 @@ fn set(config: &mut BrokerConfig, place: Place, text: &str) -> Result<(), String
         U32(at, least, most) => *at(config) = number(text, least, most)?,
         U64(at, least, most) => *at(config) = number(text, least, most)?,
         Usize(at, least, most) => *at(config) = number(text, least, most)?,
+        Copies(at) => *at(config) = number(text, 1, COPIES_MAX)? - 1,
         Millis(at) => {
             let ms = number(text, 1, i64::MAX as u64).map_err(|expected| format!("{expected} (ms)"))?;
             *at(config) = Duration::from_millis(ms);
@@ -334,6 +341,7 @@ fn get(config: &mut BrokerConfig, place: Place) -> String {
         U32(at, ..) => at(config).to_string(),
         U64(at, ..) => at(config).to_string(),
         Usize(at, ..) => at(config).to_string(),
+        Copies(at) => (*at(config) + 1).to_string(),
         Millis(at) => at(config).as_millis().to_string(),
         Hours(at) => (at(config).as_secs() / SECS_OF_HOUR).to_string(),
         HoursOfDay(at) => at(config).iter().map(|hour| format!("{hour:02}")).collect::<Vec<_>>().join(";"),

@@ -22,7 +22,7 @@ use super::ha::cut::Cut;
 use super::ha::epochs::is_rising;
 use super::ha::{MasterLog, Verdict};
 use super::store::{CUT_FILE, FlushMode};
-use super::{Broker, BrokerEvent, BrokerRole};
+use super::{Broker, BrokerEvent};
 use crate::io::{ConnId, Disk, DiskError, Effect, Env, Now, Peer, Protocol, SyncId};
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, BodyError, EpochEntryCache};
@@ -42,6 +42,10 @@ const POLL_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const ONLY_FORWARD: &str = "gantryOnlyForward";
 /// In a Gantry master's answer with its epochs: whether it promises that acknowledged messages outlive power or disk.
 pub(super) const KEEPS: &str = "gantryKeeps";
+/// Beside it: where the master's log begins.
+pub(super) const LOG_MIN: &str = "gantryLogMin";
+/// In the question of a Gantry slave: where it is reached, on the port of the clients and on that of replication.
+pub(super) const SLAVE: [&str; 2] = ["gantryAddr", "gantryHaAddr"];
 
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,11 +94,14 @@ pub(super) struct Upstream {
     queues: usize,
     next_opaque: i32,
     next_conn: u64,
+    /// Where this slave is reached, as in [`SLAVE`].
+    own: [String; 2],
 }
 
 impl Upstream {
-    pub(super) fn new() -> Upstream {
+    pub(super) fn new(own: [String; 2]) -> Upstream {
         Upstream {
+            own,
             state: State::Down { dial_at: Instant::ZERO },
             address: None,
             asks: VecDeque::new(),
@@ -132,6 +139,16 @@ impl Upstream {
             self.asks.clear();
         }
         is_own
+    }
+
+    /// There is no master any more.
+    pub(super) fn leave<D>(&mut self, now: Instant, env: &mut Env<'_, D, BrokerEvent>) {
+        if let State::Dialling { conn } | State::Up { conn, .. } = self.state {
+            env.out.push(Effect::Close { conn });
+        }
+        self.state = State::Down { dial_at: now };
+        self.asks.clear();
+        self.address = None;
     }
 
     /// What an answer is to, if it is waited for.
@@ -203,7 +220,7 @@ impl Upstream {
         let State::Up { conn, under_way } = &mut self.state else { return };
         let Some(ask) = self.asks.pop_front() else { return };
         self.next_opaque = self.next_opaque.wrapping_add(1);
-        let request = Command { opaque: self.next_opaque, ..request_of(&ask) };
+        let request = Command { opaque: self.next_opaque, ..request_of(&ask, &self.own) };
         env.send(*conn, Packet::Command(request));
         *under_way = Some(UnderWay { opaque: self.next_opaque, ask, deadline: now + ANSWER_TIMEOUT });
     }
@@ -222,10 +239,14 @@ impl Upstream {
     }
 }
 
-fn request_of(ask: &Ask) -> Command {
+fn request_of(ask: &Ask, own: &[String; 2]) -> Command {
     let plain = |code: i32| Command::request(code, Ext::None);
     match ask {
-        Ask::Epochs => plain(request_code::GET_BROKER_EPOCH_CACHE),
+        Ask::Epochs => {
+            let fields = SLAVE.iter().zip(own);
+            let fields = fields.map(|(name, value)| (Cow::Borrowed(*name), Cow::Owned(value.clone())));
+            Command::request(request_code::GET_BROKER_EPOCH_CACHE, Ext::Fields(fields.collect()))
+        }
         Ask::Topics => plain(request_code::GET_ALL_TOPIC_CONFIG),
         Ask::Groups => plain(request_code::GET_ALL_SUBSCRIPTIONGROUP_CONFIG),
         Ask::Offsets => plain(request_code::GET_ALL_CONSUMER_OFFSET),
@@ -280,7 +301,8 @@ impl Broker {
         let master = match (answer.code, keeps) {
             (response_code::SUCCESS, Some(keeps)) => match body::decode::<EpochEntryCache>(&answer.body) {
                 Ok(cache) if is_rising(&cache.epoch_list) => {
-                    MasterLog::Gantry { epochs: cache.epoch_list, end: cache.max_offset, keeps }
+                    let min = answer.ext.get(LOG_MIN).and_then(|min| min.parse().ok()).unwrap_or(0);
+                    MasterLog::Gantry { epochs: cache.epoch_list, min, end: cache.max_offset, keeps }
                 }
                 Ok(_) | Err(_) => {
                     tracing::warn!("the master's epochs are not understood");
@@ -339,7 +361,7 @@ impl Broker {
 
     /// A message acknowledged here outlives more than this process: by a sync, or by a slave.
     pub(super) fn keeps_promises_of_slaves(&self) -> bool {
-        self.config.role == BrokerRole::SyncMaster || self.config.store.flush == FlushMode::Sync
+        self.replication.is_sync() || self.config.store.flush == FlushMode::Sync
     }
 
     fn take_master_answer(&mut self, ask: &Ask, answer: &Command) -> Result<(), BodyError> {
@@ -362,11 +384,11 @@ impl Broker {
 
     /// Asks the master what is to be asked.
     pub(super) fn settle_upstream<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
-        if self.is_serving() && self.replication.is_slave() {
-            let master = self.replication.master_addr(&self.register.master);
-            if self.replication.is_asking() {
+        if self.is_serving() && self.replication.is_slave() && !self.is_promoting() {
+            if self.replication.wants_epochs(now) {
                 self.upstream.want_epochs();
             }
+            let master = self.replication.master_addr(&self.register.master);
             let (queues, interval) = (self.store.queue_count(), self.config.slave_sync_interval);
             self.upstream.settle(now.mono, master, queues, interval, env);
         }

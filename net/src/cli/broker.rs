@@ -152,7 +152,15 @@ fn tell(plan: &Plan, file: Option<&Path>) {
     match config.role {
         BrokerRole::AsyncMaster => {}
         BrokerRole::SyncMaster => {
-            tracing::info!(slaves = config.ha.replicas_min, "a send waits until so many slaves have it");
+            let slaves = config.ha.replicas_min;
+            if slaves == 0 {
+                tracing::warn!("inSyncReplicas=1: this SYNC_MASTER waits for no slave");
+            } else {
+                tracing::info!(
+                    slaves,
+                    "a send is acknowledged when so many slaves have it (inSyncReplicas less one)"
+                );
+            }
         }
         BrokerRole::Slave => {
             let master = config.ha_master_addr.as_deref().unwrap_or("the one that the name servers tell");
@@ -224,11 +232,6 @@ impl Plan {
             }
             "storePathRootDir" => self.root = PathBuf::from(value),
             "storePathCommitLog" => self.log = Some(log_path(setting)?),
-            "inSyncReplicas" => {
-                let copies: usize = setting.parse("a whole number, the master counted")?;
-                self.config.ha.replicas_min = copies.saturating_sub(1).max(1);
-                self.config.shown.insert(name.clone(), value.clone());
-            }
             _ => match self.config.set(name, value) {
                 Ok(Taken::Used) => {}
                 Ok(Taken::Ignored) if matches!(source, Source::File(..)) => self.unused.ignore(name),

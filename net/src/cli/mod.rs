@@ -4,6 +4,7 @@
 //! the lines that RocketMQ's scripts wait for, standard error the log.
 
 mod address;
+mod admin;
 mod broker;
 mod log;
 mod namesrv;
@@ -43,6 +44,8 @@ enum Role {
     Broker(broker::Options),
     /// Send messages: one a line of standard input
     Produce(produce::Options),
+    /// Ask something of a server that runs
+    Admin(admin::Options),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -52,6 +55,7 @@ pub(crate) fn main() -> ExitCode {
         Role::Namesrv(options) => namesrv::run(&options),
         Role::Broker(options) => broker::run(&options),
         Role::Produce(options) => produce::run(&options),
+        Role::Admin(options) => admin::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ mod messages;
 mod names;
 mod nonsense;
 mod offsets;
+mod replicas;
 mod retries;
 mod sessions;
 mod slaves;

@@ -341,3 +341,79 @@ fn a_slave_keeps_what_may_have_been_acknowledged_for_its_sake() {
     let conn = pair.slave.connect(2);
     assert_eq!(pair.slave.call(conn, pull("T", 0, 1)).code, response_code::SUCCESS, "and serves it");
 }
+
+fn sync_master() -> BrokerConfig {
+    let mut master = config();
+    master.role = BrokerRole::SyncMaster;
+    master
+}
+
+#[test]
+fn what_a_sync_master_answers_says_who_has_the_message() {
+    let mut pair = Pair::new(sync_master(), slave_config());
+    assert_eq!(pair.send("T", "one"), response_code::SUCCESS);
+    // Its slave hears, and does not answer: the send waits for it, and then says so.
+    let conn = pair.master().connect(1);
+    let opaque = pair.master().post(conn, send("T", 0, "", "two"));
+    pair.master().run();
+    pair.master().pass(Duration::from_millis(2900));
+    assert!(pair.master().answer(conn, opaque).is_none(), "a slave that counts is waited for");
+    pair.master().pass(Duration::from_millis(200));
+    let answer = pair.master().answer(conn, opaque).expect("slaveTimeout is over");
+    assert_eq!(answer.code, response_code::FLUSH_SLAVE_TIMEOUT);
+    // It is gone: nobody is waited for, and whoever sends is told.
+    let mut master = pair.lose_master();
+    master.pass(Duration::from_secs(25));
+    let conn = master.connect(1);
+    let alone = master.call(conn, send("T", 0, "", "three"));
+    assert_eq!(alone.code, response_code::SLAVE_NOT_AVAILABLE);
+    let found = master.call(conn, pull("T", 0, 2));
+    assert_eq!(found.code, response_code::SUCCESS, "it is seen all the same");
+}
+
+#[test]
+fn in_sync_replicas_says_how_many_copies_there_are() {
+    let mut alone = sync_master();
+    alone.set("inSyncReplicas", "1").expect("a number");
+    let mut master = World::new(alone);
+    let conn = master.connect(1);
+    assert_eq!(master.call(conn, send("T", 0, "", "one")).code, response_code::SUCCESS, "as in RocketMQ 5");
+
+    let mut pair = Pair::new(sync_master(), slave_config());
+    assert_eq!(pair.send("T", "one"), response_code::SUCCESS, "the master and one slave");
+    let conn = pair.master().connect(2);
+    let change = Command::request(request_code::UPDATE_BROKER_CONFIG, Ext::None);
+    let changed = pair.master().call(conn, change.with_body(b"inSyncReplicas=3".to_vec()));
+    assert_eq!(changed.code, response_code::SUCCESS, "{changed:?}");
+    assert_eq!(pair.send("T", "two"), response_code::SLAVE_NOT_AVAILABLE, "there is one slave only");
+}
+
+#[test]
+fn a_slave_counts_from_when_it_has_caught_up() {
+    let mut config = sync_master();
+    config.ha.block_bytes_max = 1024;
+    let mut pair = Pair::new(config, slave_config());
+    let gone = pair.slave.broker().store().log_end();
+    assert_eq!(gone, 0);
+    // The slave is cut off while the log grows, and comes back: until it has all of it, senders wait for nobody.
+    pair.restart_slave();
+    let client = pair.master().connect(1);
+    let body = "x".repeat(4000);
+    for _ in 0..20 {
+        let answer = pair.master().call(client, send("T", 0, "", &body));
+        assert_eq!(answer.code, response_code::SLAVE_NOT_AVAILABLE);
+    }
+    let slave = ConnId::accepted(900);
+    let from = "127.0.0.1:50001".parse().expect("an address");
+    pair.master().input(Input::Opened { conn: slave, peer: from, protocol: Protocol::HaMaster });
+    pair.master().input(Input::Received { conn: slave, packet: Packet::HaReport { offset: 0 } });
+    pair.master().run();
+    let behind = pair.master().call(client, send("T", 0, "", &body));
+    assert_eq!(behind.code, response_code::SLAVE_NOT_AVAILABLE, "it joined, and has nothing yet");
+    let end = pair.master().broker().store().log_end();
+    pair.master().input(Input::Received { conn: slave, packet: Packet::HaReport { offset: end } });
+    pair.master().run();
+    let opaque = pair.master().post(client, send("T", 0, "", &body));
+    pair.master().run();
+    assert!(pair.master().answer(client, opaque).is_none(), "now it is waited for");
+}

@@ -47,6 +47,17 @@ pub(crate) enum Shared {
     Unknown,
 }
 
+/// What another log has behind the end of this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tail {
+    /// Nothing that continues this one.
+    None,
+    /// Its bytes from this log's end up to here continue this log.
+    UpTo(u64),
+    /// It has other bytes where this log goes on, or nothing is known.
+    Parted,
+}
+
 /// The epochs of this log, rising in number and beginning.
 #[derive(Debug)]
 pub(crate) struct Epochs {
@@ -156,6 +167,24 @@ impl Epochs {
         Shared::Unknown
     }
 
+    /// What a slave's log has behind the end of this one, in the newest epoch that both have. What the slave wrote after
+    /// that in epochs of its own is not this log's.
+    pub(crate) fn tail(&self, end: u64, slave: &[EpochEntry], slave_end: u64) -> Tail {
+        if slave_end <= end {
+            return Tail::None;
+        }
+        for ours in self.entries.iter().rev().filter(|ours| ours.start_offset <= end) {
+            let is_same =
+                |entry: &EpochEntry| (entry.epoch, entry.start_offset) == (ours.epoch, ours.start_offset);
+            let Some(at) = slave.iter().position(is_same) else { continue };
+            let last = slave.get(at + 1).map_or(slave_end, |next| next.start_offset.min(slave_end));
+            let is_newest =
+                self.entries.last().is_some_and(|newest| newest.start_offset <= ours.start_offset);
+            return if is_newest && last > end { Tail::UpTo(last) } else { Tail::Parted };
+        }
+        Tail::Parted
+    }
+
     /// What `epochFileCheckpoint` is to hold.
     pub(crate) fn to_text(&self) -> Vec<u8> {
         let lines: String =
@@ -251,6 +280,24 @@ mod tests {
         check(&[], 80, &[(1, 0)], 99, Shared::Unknown);
         check(&[(1, 0)], 80, &[(2, 0)], 99, Shared::Unknown);
         check(&[(1, 10)], 80, &[(1, 0)], 99, Shared::Unknown);
+    }
+
+    #[test]
+    fn what_a_slave_has_behind_the_end_is_taken_in_the_same_epoch_only() {
+        let check = |ours: &[(i64, u64)], end, slave: &[(i64, u64)], slave_end, expect| {
+            let tail = epochs(ours).tail(end, &list(slave), slave_end);
+            assert_eq!(tail, expect, "{ours:?} {slave:?}");
+        };
+        check(&[(1, 0)], 70, &[(1, 0)], 100, Tail::UpTo(100));
+        check(&[(1, 0)], 100, &[(1, 0)], 100, Tail::None);
+        check(&[(1, 0)], 100, &[(1, 0)], 70, Tail::None);
+        check(&[(1, 0), (5, 60)], 80, &[(1, 0), (5, 60)], 100, Tail::UpTo(100));
+        // The slave never saw the epoch in which this log went on.
+        check(&[(1, 0), (5, 60)], 80, &[(1, 0)], 100, Tail::Parted);
+        // It has written itself since.
+        check(&[(1, 0)], 70, &[(1, 0), (9, 90)], 120, Tail::UpTo(90));
+        check(&[(1, 0)], 70, &[(1, 0), (9, 70)], 120, Tail::Parted);
+        check(&[], 70, &[(1, 0)], 120, Tail::Parted);
     }
 
     #[test]

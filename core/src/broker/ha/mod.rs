@@ -6,11 +6,13 @@
 //! Between Gantry peers the slave asks for its master's epochs before a byte is sent (see [`epochs`]), over the port of the
 //! clients; other masters do not know them, and are followed as far as the end of the slave's log is found in theirs.
 //!
-//! Absent on purpose: any change of role.
+//! Absent on purpose: any change of role (see `promote.rs` beside this folder).
 
 pub(crate) mod cut;
 pub(crate) mod epochs;
 mod flow;
+pub(crate) mod home;
+pub(crate) mod known;
 mod primary;
 mod replica;
 
@@ -33,8 +35,14 @@ pub struct HaConfig {
     pub reconnect_interval: Duration,
     /// `haMaxGapNotInSync` (`haSlaveFallbehindMax` in 4.9): bytes by which a slave may be behind and still count.
     pub gap_bytes_max: u64,
-    /// How many slaves must hold a message before it counts as replicated.
+    /// `inSyncReplicas`, without the master that RocketMQ counts too: how many slaves must hold a message before a
+    /// SYNC_MASTER acknowledges it. One when nothing is set; RocketMQ's default is none.
     pub replicas_min: usize,
+    /// A slave that joins, or has fallen behind, counts again once it has acknowledged within this time what the log held at
+    /// its beginning: it keeps up.
+    pub catch_up_max: Duration,
+    /// `haMaxTimeSlaveNotCatchup`: how long a master waits at its start for slaves that may hold what it has lost.
+    pub tail_wait: Duration,
 }
 
 impl Default for HaConfig {
@@ -46,6 +54,8 @@ impl Default for HaConfig {
             reconnect_interval: Duration::from_secs(5),
             gap_bytes_max: 256 << 20,
             replicas_min: 1,
+            catch_up_max: Duration::from_secs(1),
+            tail_wait: Duration::from_secs(60),
         }
     }
 }

@@ -6,6 +6,12 @@
 //! A fresh slave (its first report is 0) begins at the log's minimum. One that asks for bytes this log does not have, before
 //! its minimum or behind its end, is refused: it holds another log.
 //!
+//! A slave *counts* for synchronous replication once it holds this log from its minimum on, up to what is being written. It
+//! catches up in rounds: a round ends when it has acknowledged what the log held as the round began; a round short enough
+//! ([`HaConfig::catch_up_max`]) shows that it keeps up. So a slave that joins far behind never holds a sender up, and one that
+//! falls behind by [`HaConfig::gap_bytes_max`] counts no more. A Gantry slave whose log begins behind this one's minimum
+//! acknowledges nothing, and so never counts; of others it is not known.
+//!
 //! Invariants: `acked <= next <= end` for each slave; at most one fetch a slave is under way.
 
 use alloc::collections::BTreeMap;
@@ -28,6 +34,8 @@ struct Slave {
     flow: Flow,
     /// Where its log ends, as it said last; none before its first report.
     acked: Option<u64>,
+    /// Whether it counts for synchronous replication; else the round in which it catches up.
+    standing: Standing,
     /// First byte not sent yet.
     next: u64,
     /// Bytes sent since the connection last ran dry.
@@ -35,6 +43,41 @@ struct Slave {
     fetching: Option<FetchId>,
     sent_at: Instant,
     heard_at: Instant,
+}
+
+/// How a slave stands to the log's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// It is to acknowledge this end, which the log had at that time.
+    CatchesUp {
+        end: u64,
+        since: Instant,
+    },
+    Counts,
+}
+
+impl Slave {
+    /// It has acknowledged something, or joined.
+    fn judge(&mut self, now: Instant, end: u64, config: &HaConfig) {
+        let acked = self.acked.unwrap_or(0);
+        match self.standing {
+            Standing::Counts => {
+                if end.saturating_sub(acked) >= config.gap_bytes_max {
+                    Probe::SlaveFallsBehind.reached();
+                    self.standing = Standing::CatchesUp { end, since: now };
+                }
+            }
+            Standing::CatchesUp { end: owed, since } if acked >= owed => {
+                self.standing = if acked == end || now <= since + config.catch_up_max {
+                    Probe::SlaveCounts.reached();
+                    Standing::Counts
+                } else {
+                    Standing::CatchesUp { end, since: now }
+                };
+            }
+            Standing::CatchesUp { .. } => {}
+        }
+    }
 }
 
 /// The streams to all slaves.
@@ -58,6 +101,7 @@ impl Primary {
             peer,
             flow: Flow::default(),
             acked: None,
+            standing: Standing::CatchesUp { end: u64::MAX, since: now.mono },
             next: 0,
             unpaid: 0,
             fetching: None,
@@ -83,6 +127,7 @@ impl Primary {
             // More than was sent is no acknowledgement of ours.
             if offset <= slave.next {
                 slave.acked = slave.acked.max(Some(offset));
+                slave.judge(now.mono, sendable, &self.config);
             } else {
                 tracing::warn!(
                     ?conn,
@@ -110,6 +155,8 @@ impl Primary {
         slave.next = begin;
         slave.acked = Some(offset);
         Probe::SlaveJoined.reached();
+        slave.standing = Standing::CatchesUp { end: sendable, since: now.mono };
+        slave.judge(now.mono, sendable, &self.config);
         tracing::info!(?conn, from = begin, "slave joined");
     }
 
@@ -178,30 +225,31 @@ impl Primary {
         }
     }
 
-    /// Whether enough slaves count for synchronous replication right now.
-    pub fn is_available(&self, store: &Store) -> bool {
-        self.counting(store).count() >= self.config.replicas_min
-    }
-
     /// Whether a slave follows.
     pub fn has_slaves(&self) -> bool {
         self.slaves.values().any(|slave| slave.acked.is_some())
     }
 
-    /// End of what enough slaves hold; none when not enough of them count.
-    pub fn replicated(&self, store: &Store) -> Option<u64> {
-        let mut acked: Vec<u64> = self.counting(store).collect();
+    /// End of what enough slaves hold; none when not enough of them count, or none is demanded.
+    pub fn replicated(&mut self, now: Now, store: &Store) -> Option<u64> {
+        let end = self.sendable(store);
+        let mut acked: Vec<u64> = Vec::new();
+        for slave in self.slaves.values_mut() {
+            slave.judge(now.mono, end, &self.config);
+            acked.extend(slave.acked.filter(|_| slave.standing == Standing::Counts));
+        }
         acked.sort_unstable_by(|a, b| b.cmp(a));
-        acked.get(self.config.replicas_min.saturating_sub(1)).copied()
+        acked.get(self.config.replicas_min.checked_sub(1)?).copied()
     }
 
-    /// Acknowledged offsets of the slaves that are not too far behind.
-    fn counting<'a>(&'a self, store: &Store) -> impl Iterator<Item = u64> + use<'a> {
-        let (end, gap) = (store.written(), self.config.gap_bytes_max);
-        self.slaves
-            .values()
-            .filter_map(|slave| slave.acked)
-            .filter(move |acked| end.saturating_sub(*acked) < gap)
+    /// How many slaves must hold a message before it is acknowledged.
+    pub fn set_replicas_min(&mut self, replicas_min: usize) {
+        self.config.replicas_min = replicas_min;
+    }
+
+    /// Whether senders are promised that a slave has what they sent.
+    pub fn is_demanded(&self) -> bool {
+        self.config.replicas_min > 0
     }
 
     /// Sends each slave what it may have, and gives up those that fell silent. Call after the store's `settle`.

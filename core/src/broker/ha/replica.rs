@@ -90,8 +90,21 @@ enum State {
     },
 }
 
+/// This log lacks the beginning of the master's, so it could not take its place: nothing is acknowledged, and the master asked
+/// now and then whether its retention has come as far.
+#[derive(Debug)]
+struct Lack {
+    ask_at: Instant,
+}
+
+/// How often a master whose beginning this log lacks is asked where it begins.
+const LACK_ASK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long the master's epochs are waited for.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A master that does not tell them yet is asked again after this: it starts, or writes down first who asks.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a master says of its log.
 #[derive(Clone, Debug)]
@@ -100,6 +113,7 @@ pub(crate) enum MasterLog {
     Plain,
     Gantry {
         epochs: Vec<EpochEntry>,
+        min: u64,
         end: u64,
         /// Whether what was acknowledged there may be here alone.
         keeps: bool,
@@ -122,6 +136,7 @@ pub struct Replica {
     flush: FlushMode,
     master: Option<Arc<str>>,
     state: State,
+    lack: Option<Lack>,
     fetches: u64,
     flow: Flow,
     read_at: WallMs,
@@ -145,6 +160,7 @@ impl Replica {
             flush,
             master,
             state: State::Waiting { dial_at: Instant::ZERO },
+            lack: None,
             fetches: 0,
             flow: Flow::default(),
             read_at: WallMs(0),
@@ -152,9 +168,24 @@ impl Replica {
         }
     }
 
-    /// Learns where the master's replication port is.
-    pub fn set_master(&mut self, master: Option<Arc<str>>) {
-        self.master = master;
+    /// Learns where the master's replication port is. Another master than the one that is followed takes its place; that
+    /// none is known now does not end a stream that works.
+    pub(crate) fn set_master<D: Disk, E>(&mut self, now: Now, master: Option<&str>, env: &mut Env<'_, D, E>) {
+        if self.master.as_deref() == master {
+            return;
+        }
+        let is_other = self.master.is_some() && master.is_some();
+        self.master = master.map(Into::into);
+        if is_other {
+            tracing::info!(master, "another broker is the master now");
+            self.leave(now, env);
+        }
+    }
+
+    /// Ends the stream, to begin anew at once if there is a master.
+    pub(crate) fn leave<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
+        self.give_up(now, env);
+        self.state = State::Waiting { dial_at: now.mono };
     }
 
     /// What `GET_BROKER_HA_STATUS` tells.
@@ -200,9 +231,42 @@ impl Replica {
         self.state = State::Asking { conn, overlap, until: now.mono + ASK_TIMEOUT };
     }
 
-    /// Whether the master's epochs are waited for.
-    pub(crate) fn is_asking(&self) -> bool {
-        matches!(self.state, State::Asking { .. })
+    /// Whether the master is to be asked for its epochs.
+    pub(crate) fn wants_epochs(&mut self, now: Now) -> bool {
+        match (&self.state, &mut self.lack) {
+            (State::Asking { .. }, _) => true,
+            (State::Connected { .. }, Some(lack)) if now.mono >= lack.ask_at => {
+                lack.ask_at = now.mono + LACK_ASK_INTERVAL;
+                true
+            }
+            (
+                State::Waiting { .. }
+                | State::Fetching(_)
+                | State::Dialling { .. }
+                | State::Adopting { .. }
+                | State::Connected { .. },
+                _,
+            ) => false,
+        }
+    }
+
+    /// Compares where both logs begin.
+    fn note_beginning(&mut self, now: Now, min: u64, store: &Store) {
+        let is_whole = store.log_min() <= min || store.log_end() == store.log_min();
+        if is_whole {
+            if self.lack.take().is_some() {
+                tracing::info!("this log holds all of the master's: it is acknowledged from now on");
+            }
+        } else if self.lack.is_none() {
+            Probe::SlaveLacks.reached();
+            tracing::warn!(
+                begins = store.log_min(),
+                master = min,
+                "this log lacks the beginning of the master's: nothing of it is acknowledged, until the master's retention \
+                 comes as far. To have all of it, start this slave anew with an empty store"
+            );
+            self.lack = Some(Lack { ask_at: now.mono + LACK_ASK_INTERVAL });
+        }
     }
 
     /// The master's epochs. Its log and this one are the same up to the end of the newest epoch that both have: a slave
@@ -218,6 +282,11 @@ impl Replica {
         store: &Store,
         env: &mut Env<'_, D, E>,
     ) -> Verdict {
+        if let MasterLog::Gantry { min, .. } = &master {
+            self.note_beginning(now, *min, store);
+        } else {
+            self.lack = None;
+        }
         let State::Asking { conn, .. } = self.state else { return Verdict::Settled };
         let end = store.log_end();
         let is_empty = end == store.log_min();
@@ -232,7 +301,7 @@ impl Replica {
                 self.adopting(now);
                 return Verdict::Settled;
             }
-            MasterLog::Gantry { epochs: entries, end: master_end, keeps } => {
+            MasterLog::Gantry { epochs: entries, end: master_end, keeps, .. } => {
                 (epochs.shared(end, &entries, master_end), entries, keeps)
             }
         };
@@ -266,8 +335,9 @@ impl Replica {
 
     /// There is no answer, or none that is understood: later.
     pub(crate) fn on_no_epochs<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
-        if self.is_asking() {
+        if matches!(self.state, State::Asking { .. }) {
             self.give_up(now, env);
+            self.state = State::Waiting { dial_at: now.mono + ASK_AGAIN_AFTER };
         }
     }
 
@@ -450,7 +520,11 @@ impl Replica {
             }
             State::Connected { conn, overlap, heard_at, reported, reported_at, .. } => {
                 // Until the end of this log has been found in the master's, nothing of it is acknowledged.
-                let known = if overlap.rest.is_empty() { durable } else { overlap.at };
+                let known = match (&self.lack, overlap.rest.is_empty()) {
+                    (Some(_), _) => *reported,
+                    (None, true) => durable,
+                    (None, false) => overlap.at,
+                };
                 if now.mono >= *heard_at + self.config.housekeeping_interval {
                     self.give_up(now, env);
                 } else if known > *reported || now.mono >= *reported_at + self.config.heartbeat_interval {

@@ -1,15 +1,21 @@
 //! How replication goes, and which epochs this log is made of: codes 907, 1007.
 
 use alloc::borrow::Cow;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::super::Broker;
+use super::super::ha::known::KnownSlave;
 use super::super::reply::{Answer, Refusal};
-use super::super::upstream::KEEPS;
+use super::super::store::FlushMode;
+use super::super::upstream::{KEEPS, LOG_MIN, SLAVE};
 use crate::io::Now;
 use crate::wire::body::{self, EpochEntryCache};
 use crate::wire::code::response_code;
 use crate::wire::{Command, Ext};
+
+/// The longest address of a slave.
+const ADDRESS_BYTES_MAX: usize = 300;
 
 impl Broker {
     pub(super) fn on_get_ha_status(&self, now: Now, request: &Command) -> Result<Answer, Refusal> {
@@ -20,9 +26,11 @@ impl Broker {
     }
 
     /// RocketMQ's answer, and for a slave whether an acknowledgement here promises that a message outlives the loss of
-    /// power or of the disk: then a slave that has more than this log throws nothing away.
+    /// power or of the disk: then a slave that has more than this log throws nothing away. Also where this log begins: a
+    /// slave that lacks its beginning acknowledges nothing.
     pub(super) fn on_get_epochs(&mut self, request: &Command) -> Result<Answer, Refusal> {
         self.check_store()?;
+        self.note_slave(request)?;
         let end = self.store.written();
         let cache = EpochEntryCache {
             broker_id: self.config.broker_id,
@@ -32,8 +40,26 @@ impl Broker {
             max_offset: end,
         };
         let keeps = if self.keeps_promises_of_slaves() { "true" } else { "false" };
-        let ext = Ext::Fields(Vec::from([(Cow::Borrowed(KEEPS), Cow::Borrowed(keeps))]));
+        let min = Cow::Owned(self.store.log_min().to_string());
+        let fields = [(Cow::Borrowed(KEEPS), Cow::Borrowed(keeps)), (Cow::Borrowed(LOG_MIN), min)];
+        let ext = Ext::Fields(Vec::from(fields));
         let answer = Command::response(request, response_code::SUCCESS, ext);
         Ok(Answer::Now(answer.with_body(body::encode(&cache))))
+    }
+
+    /// Writes down who may come to hold what this log could lose; until that is durable the slave is to ask again.
+    fn note_slave(&mut self, request: &Command) -> Result<(), Refusal> {
+        let is_needed = self.replication.is_sync() && self.config.store.flush == FlushMode::Async;
+        let [Some(address), Some(ha_address)] = SLAVE.map(|name| request.ext.get(name)) else {
+            return Ok(());
+        };
+        if !is_needed || address.len().max(ha_address.len()) > ADDRESS_BYTES_MAX {
+            return Ok(());
+        }
+        self.known.note(KnownSlave { address: address.into_owned(), ha_address: ha_address.into_owned() });
+        if self.known.file.is_clean() {
+            return Ok(());
+        }
+        Err(Refusal::new(response_code::SYSTEM_BUSY, "the list of slaves is being written: ask again"))
     }
 }

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use super::super::reply::{Answer, Refusal};
 use super::super::stats::Counter;
-use super::super::{Broker, BrokerEvent, SettingError};
-use crate::io::{Disk, Effect, Env, Now, Space};
-use crate::settings::parse_properties;
+use super::super::{Broker, BrokerEvent, BrokerRole, SettingError};
+use crate::io::{ConnId, Disk, Effect, Env, Now, Space};
+use crate::settings::{Property, parse_properties};
 use crate::wire::body::{self, KVTable};
 use crate::wire::code::response_code;
 use crate::wire::message::Entry;
@@ -46,6 +46,7 @@ impl Broker {
     pub(super) fn on_update_broker_config<D: Disk>(
         &mut self,
         now: Now,
+        conn: ConnId,
         request: &Command,
         env: &mut Env<'_, D, BrokerEvent>,
     ) -> Result<Answer, Refusal> {
@@ -60,17 +61,39 @@ impl Broker {
             };
             Refusal::new(code, error.to_string())
         })?;
+        let answer = Command::response(request, response_code::SUCCESS, Ext::None);
+        let promotion = self.promotion_of(&changes);
+        if let Some(role) = promotion {
+            let asked = (!request.is_oneway()).then(|| (conn, answer.clone()));
+            self.promote(now, role, asked, env)?;
+        }
         if config.permission != self.config.permission {
             self.topics.advance_version(now.wall);
             self.register.register_all(now.mono);
         }
         self.store.reconfigure(config.store.clone());
+        self.replication.set_replicas_min(config.ha.replicas_min);
         self.config = config;
-        let settings: Vec<_> = changes.into_iter().map(|change| (change.name, change.value)).collect();
+        // The role is kept once it is taken.
+        let changes = changes.into_iter().filter(|change| promotion.is_none() || !is_of_role(&change.name));
+        let settings: Vec<_> = changes.map(|change| (change.name, change.value)).collect();
         if !settings.is_empty() {
             env.out.push(Effect::Emit(BrokerEvent::SettingsChanged { settings }));
         }
-        Ok(Answer::Now(Command::response(request, response_code::SUCCESS, Ext::None)))
+        Ok(if promotion.is_some() { Answer::Later } else { Answer::Now(answer) })
+    }
+
+    /// Which master's role a slave is to take at once. Every other change of the role waits for the next start.
+    fn promotion_of(&self, changes: &[Property]) -> Option<BrokerRole> {
+        let asked = changes.iter().rfind(|change| change.name == "brokerRole")?;
+        if !self.replication.is_slave() {
+            return None;
+        }
+        match asked.value.as_str() {
+            "ASYNC_MASTER" => Some(BrokerRole::AsyncMaster),
+            "SYNC_MASTER" => Some(BrokerRole::SyncMaster),
+            _ => None,
+        }
     }
 
     pub(super) fn on_view_stats(&mut self, request: &Command) -> Result<Answer, Refusal> {
@@ -260,6 +283,10 @@ fn used(space: Space) -> String {
         return "-1".into();
     }
     format!("{:?}", (space.total - space.free.min(space.total)) as f64 / space.total as f64)
+}
+
+fn is_of_role(name: &str) -> bool {
+    name == "brokerRole" || name == "brokerId"
 }
 
 #[cfg(test)]

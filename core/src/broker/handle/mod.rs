@@ -172,7 +172,7 @@ impl Broker {
             code::GET_BROKER_HA_STATUS => self.on_get_ha_status(now, request),
             code::GET_BROKER_EPOCH_CACHE => self.on_get_epochs(request),
             code::GET_ALL_DELAY_OFFSET => self.on_get_all_delay_offsets(request),
-            code::UPDATE_BROKER_CONFIG => self.on_update_broker_config(now, request, env),
+            code::UPDATE_BROKER_CONFIG => self.on_update_broker_config(now, conn, request, env),
             code::GET_BROKER_CONFIG => self.on_get_broker_config(request),
             code::GET_BROKER_RUNTIME_INFO => self.on_get_runtime_info(now, request, env),
             code::VIEW_BROKER_STATS_DATA => self.on_view_stats(request),

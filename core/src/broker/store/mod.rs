@@ -160,6 +160,10 @@ pub struct Store {
     /// Replica only: where the next record to be parsed begins, and its bytes so far.
     raw_parsed: u64,
     raw_carry: Vec<u8>,
+    /// A sync of the log's end, after something was cut off there.
+    tail_sync: Option<SyncId>,
+    /// Whether no clean stop came before this start.
+    unclean: bool,
     scratch: Vec<CqEntry>,
     index: Index,
     /// Searches by time that wait for a fetch, oldest first.
@@ -194,6 +198,8 @@ impl Store {
             last_store_timestamp: 0,
             raw_parsed: 0,
             raw_carry: Vec::new(),
+            tail_sync: None,
+            unclean: false,
             scratch: Vec::new(),
             searches: Vec::new(),
             ids: Ids::default(),
@@ -405,6 +411,41 @@ impl Store {
         }
     }
 
+    /// Clears away the head of a record whose rest has not come, so that this log can be written by this broker itself. To be
+    /// called after [`Store::settle`]; nothing is appended until [`Store::is_tail_clean`].
+    ///
+    /// # Errors
+    /// [`DiskError`]: start again from the disk.
+    pub fn drop_partial<D: Disk, E>(&mut self, env: &mut Env<'_, D, E>) -> Result<(), DiskError> {
+        if self.raw_carry.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(
+            end = self.raw_parsed,
+            bytes = self.raw_carry.len(),
+            "a record without its end is cleared away"
+        );
+        Probe::HalfRecord.reached();
+        self.log.write(env.disk)?;
+        self.raw_carry.clear();
+        if let Some(file) = self.log.cut_back(self.raw_parsed, env.disk)? {
+            let id = self.ids.sync();
+            env.out.push(Effect::Sync { id, target: SyncTarget::File(file) });
+            self.tail_sync = Some(id);
+        }
+        Ok(())
+    }
+
+    /// Whether the log ends behind a whole record, and that is durable.
+    pub fn is_tail_clean(&self) -> bool {
+        self.raw_carry.is_empty() && self.tail_sync.is_none()
+    }
+
+    /// Whether no clean stop came before this start. Known once recovery has begun.
+    pub fn was_unclean(&self) -> bool {
+        self.unclean
+    }
+
     /// Takes the whole records from the head of the carried bytes, and says how many bytes they are.
     fn parse_raw(&mut self) -> Result<usize, AppendError> {
         let carry = core::mem::take(&mut self.raw_carry);
@@ -582,7 +623,8 @@ impl Store {
             env.out.push(Effect::Fail { reason, restart: true });
             return true;
         }
-        if !self.log.on_synced(id)
+        if self.tail_sync.take_if(|waited| *waited == id).is_none()
+            && !self.log.on_synced(id)
             && !self.on_checkpoint_synced(id)
             && !self.on_recovery_synced(id)
             && !self.index.on_synced(id)

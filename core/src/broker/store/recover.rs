@@ -99,6 +99,7 @@ impl Store {
             self.checkpoint.logics_physical = self.checkpoint.logics_physical.min(cut);
         }
         let unclean = unclean || cut.is_some();
+        self.unclean = unclean;
         self.log.load(cut.map_or(self.complete_below(), |cut| cut.min(self.complete_below())), disk)?;
         if cut.is_some_and(|cut| cut < self.log.min()) {
             return Err(format!("{CUT_FILE}: the log begins behind that place; remove the file"));
