@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // a test that panics has failed, as it should
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use gantry_net::client::{Batching, BuildError, Message, Producer, SendError, SendStatus, Target};
+use gantry_net::client::{
+    Batching, BuildError, ConsumeError, Consumer, Message, Producer, SendError, SendStatus, Start, Target,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A cluster of one process, killed when dropped.
 struct Standalone {
@@ -95,7 +99,7 @@ fn messages_are_sent_singly_in_batches_and_from_many_tasks() {
                 tokio::spawn(async move { producer.send(Message::new("T", format!("{n}"))).await })
             })
             .collect();
-        let mut places = std::collections::BTreeSet::new();
+        let mut places = BTreeSet::new();
         for task in tasks {
             let receipt = task.await.unwrap().unwrap();
             places.insert((receipt.queue, receipt.queue_offset));
@@ -131,6 +135,38 @@ fn errors_say_what_to_do() {
         let wrong =
             Producer::builder().group("a group").name_servers("localhost:1").build().await.unwrap_err();
         assert!(matches!(wrong, BuildError::Group(_)), "{wrong}");
+        let wrong = Consumer::builder().group("G").name_servers("localhost:1").build().await.unwrap_err();
+        assert!(matches!(wrong, BuildError::NoSubscription), "{wrong}");
+    });
+}
+
+#[test]
+fn a_cancelled_recv_loses_nothing_and_a_stopped_consumer_says_so() {
+    let cluster = standalone();
+    block_on(async {
+        let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
+        first(&producer).await;
+        for n in 0..50 {
+            producer.send(Message::new("U", n.to_string())).await.unwrap();
+        }
+        let builder = Consumer::builder().group("G").name_servers(&cluster.namesrv).subscribe("U", "*");
+        let mut consumer = builder.start(Start::First).in_flight_max(7).build().await.unwrap();
+        let mut came = Vec::new();
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while came.len() < 50 {
+            assert!(std::time::Instant::now() < end, "only {came:?} come");
+            // Most of these end before a message is there, some at the very moment.
+            let taken = tokio::time::timeout(Duration::from_micros(300), consumer.recv()).await;
+            if let Ok(message) = taken {
+                let message = message.unwrap();
+                came.push(String::from_utf8_lossy(&message.body).into_owned());
+                message.ack();
+            }
+        }
+        let all: BTreeSet<&String> = came.iter().collect();
+        assert_eq!(all.len(), 50, "each once: {came:?}");
+        consumer.stop().await;
+        assert!(matches!(consumer.recv().await, Err(ConsumeError::Stopped)));
     });
 }
 
@@ -168,4 +204,85 @@ fn lines_become_messages() {
     assert!(text(&wrong.stderr).contains("line 2: not as --json wants it"), "{}", text(&wrong.stderr));
     assert_eq!(produce("127.0.0.1:1", &["T"], "a\n").status.code(), Some(1));
     assert_eq!(produce("127.0.0.1:1", &["T", "--delay-level", "19"], "a\n").status.code(), Some(2));
+}
+
+fn consume(namesrv: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+    command.args(["consume", "-n", namesrv]).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn messages_become_lines() {
+    let cluster = standalone();
+    block_on(async {
+        let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
+        first(&producer).await;
+    });
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let lines = |output: &Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let mut lines: Vec<String> = text(&output.stdout).lines().map(ToOwned::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let long = "x".repeat(10_000);
+    produce(&cluster.namesrv, &["L", "--tag", "t", "-k", "k"], &format!("a\nb\n{long}\n"));
+    produce(&cluster.namesrv, &["L", "--tag", "u"], "c\n");
+    let run = |arguments: &[&str]| consume(&cluster.namesrv, arguments);
+    assert_eq!(lines(&run(&["L"])), ["a", "b", "c", &long]);
+    assert_eq!(lines(&run(&["L", "--filter", "u || v", "-f", "%t %g [%k] %S:%s\\n"])), ["L u [] 1:c"]);
+    assert_eq!(lines(&run(&["L", "--count", "2"])).len(), 2);
+    assert_eq!(lines(&run(&["L", "--from", "1h"])).len(), 4);
+    assert_eq!(lines(&run(&["L", "--from", "4000000000000"])), [""; 0]);
+    let json = lines(&run(&["L", "--json", "--filter", "u"]));
+    assert!(json[0].contains("\"body\":\"c\"") && json[0].contains("\"tag\":\"u\""), "{json:?}");
+    // A group reads each message once.
+    assert_eq!(lines(&run(&["L", "--group", "readers"])), ["a", "b", "c", &long]);
+    produce(&cluster.namesrv, &["L"], "d\n");
+    assert_eq!(lines(&run(&["L", "--group", "readers"])), ["d"]);
+    assert_eq!(lines(&run(&["L", "--group", "readers"])), [""; 0]);
+
+    let unknown = run(&["nowhere"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("topic nowhere does not exist"), "{}", text(&unknown.stderr));
+    assert_eq!(run(&["nowhere", "--group", "readers"]).status.code(), Some(1));
+    assert_eq!(consume("127.0.0.1:1", &["L"]).status.code(), Some(1));
+    assert_eq!(run(&["L", "--from", "yesterday"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_followed_topic_is_written_as_it_grows() {
+    let cluster = standalone();
+    block_on(async {
+        let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
+        first(&producer).await;
+    });
+    for group in [&["--group", "followers"][..], &[]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        command.args(["consume", "-n", &cluster.namesrv, "T", "--follow"]).args(group);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut follower = Follower(command.spawn().unwrap());
+        let mut lines = BufReader::new(follower.0.stdout.take().unwrap()).lines();
+        // The second run meets the message of the first, before or after.
+        let mut comes =
+            |text: &str| assert!(lines.by_ref().take(3).any(|line| line.unwrap() == text), "{text}");
+        comes("first");
+        let next = format!("next{}", group.len());
+        produce(&cluster.namesrv, &["T"], &format!("{next}\n"));
+        comes(&next);
+        let pid = Pid::from_raw(i32::try_from(follower.0.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+        assert!(follower.0.wait().unwrap().success(), "an interruption is its end");
+    }
+}
+
+/// Ends with the test, also when that fails.
+struct Follower(Child);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It may have ended already, which is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -15,6 +15,9 @@ use crate::io::{ConnId, Disk, Effect, Env, Input, Now, Peer, Protocol};
 use crate::time::{Duration, Instant};
 use crate::wire::{Command, Packet};
 
+/// How long a broker counts a connection that ended unseen; it gives up after 120 s of silence.
+const GHOST: Duration = Duration::from_secs(130);
+
 /// What became of a request.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Outcome {
@@ -59,6 +62,8 @@ pub(super) enum News<T> {
 pub(super) struct Calls<T> {
     sessions: BTreeMap<Arc<str>, Session<T>>,
     addresses: BTreeMap<ConnId, Arc<str>>,
+    /// When an open connection to an address was last lost.
+    lost: BTreeMap<Arc<str>, Instant>,
     dialled: u64,
     opaque: i32,
     news: Vec<News<T>>,
@@ -69,6 +74,7 @@ impl<T> Calls<T> {
         Calls {
             sessions: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            lost: BTreeMap::new(),
             dialled: 0,
             opaque: 0,
             news: Vec::new(),
@@ -140,7 +146,7 @@ impl<T> Calls<T> {
         match input {
             Input::Opened { conn, .. } => self.on_opened(now, conn, env),
             Input::Received { conn, packet: Packet::Command(command) } => self.on_command(now, conn, command),
-            Input::Closed { conn, .. } => self.forget(conn),
+            Input::Closed { conn, .. } => self.forget(now.mono, conn),
             // Replication is not spoken here, and the rest concerns no connection.
             Input::Received { packet: Packet::HaReport { .. } | Packet::HaBlock { .. }, .. }
             | Input::Start
@@ -176,13 +182,14 @@ impl<T> Calls<T> {
         }
     }
 
-    fn forget(&mut self, conn: ConnId) {
+    fn forget(&mut self, now: Instant, conn: ConnId) {
         let Some(address) = self.addresses.remove(&conn) else { return };
         let Some(session) = self.sessions.remove(&address) else { return };
         let unsent = session.waiting.into_iter().filter_map(|(_, call)| call);
         self.news.extend(unsent.map(|call| News::Done(call.tag, Outcome::NotSent)));
         self.news.extend(session.calls.into_values().map(|call| News::Done(call.tag, Outcome::Lost)));
         if session.is_open {
+            self.lost.insert(address.clone(), now);
             self.news.push(News::Gone(address));
         }
     }
@@ -220,7 +227,7 @@ impl<T> Calls<T> {
         }
         for conn in gone {
             env.out.push(Effect::Close { conn });
-            self.forget(conn);
+            self.forget(now.mono, conn);
         }
     }
 
@@ -234,12 +241,17 @@ impl<T> Calls<T> {
         self.sessions.contains_key(address)
     }
 
+    /// Whether `address` may still count an earlier connection of this client, of whose end it has not heard.
+    pub(super) fn may_count_twice(&self, now: Instant, address: &str) -> bool {
+        self.lost.get(address).is_some_and(|at| now.since(*at) < GHOST)
+    }
+
     /// Closes all connections, after what was sent on them.
-    pub(super) fn close_all<D: Disk, E>(&mut self, env: &mut Env<'_, D, E>) {
+    pub(super) fn close_all<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
         let conns: Vec<ConnId> = self.sessions.values().map(|session| session.conn).collect();
         for conn in conns {
             env.out.push(Effect::Close { conn });
-            self.forget(conn);
+            self.forget(now.mono, conn);
         }
     }
 

@@ -4,9 +4,11 @@
 //! what became of each delivery. What the group has consumed of a queue is all below the oldest message that waits, is
 //! handed out or is on its way back to the broker: that is what is committed, so nothing is lost with this client.
 //!
-//! Absent on purpose: a local store of broadcasting offsets (they begin at [`ConsumerConfig::start`]), SQL92, POP.
+//! Absent on purpose: POP, which needs a broker that hands messages out by itself.
 
+mod offsets;
 mod share;
+mod twins;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -15,6 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::calls::{Calls, Outcome, describe};
+use super::error::ConsumeError;
 use super::lane::{Doing, Lane};
 use super::message::{Received, read_all};
 use super::rebalance::Strategy;
@@ -34,6 +37,7 @@ use crate::wire::request::{
     SearchOffsetRequest, UpdateConsumerOffsetRequest, pull_sys_flag,
 };
 use crate::wire::{Command, Ext};
+use twins::Twins;
 
 /// Between two looks at who else is there (`rebalanceInterval`).
 const REBALANCE: Duration = Duration::from_secs(20);
@@ -73,8 +77,8 @@ pub struct ConsumerConfig {
     pub model: MessageModel,
     /// Where a group begins that has no offset yet.
     pub start: Start,
-    /// Topics, and the tags wanted of each: `a || b`, `*` for all. All members of a group must say the same.
-    pub subscriptions: Vec<(String, String)>,
+    /// Topics, and what is wanted of each. All members of a group must say the same.
+    pub subscriptions: Vec<(String, Filter)>,
     /// How queues are divided.
     pub strategy: Strategy,
     /// One delivery of a queue at a time, in order, under the broker's lock.
@@ -95,6 +99,45 @@ pub struct ConsumerConfig {
     pub reconsume_max: Option<i32>,
     /// A delivery that takes longer is sent back for another try (`consumeTimeout`); not when orderly.
     pub consume_timeout: Duration,
+    /// Where this client had come, of a broadcast: what [`ClientEvent::Progress`] told in its last life.
+    pub offsets: BTreeMap<MessageQueue, i64>,
+}
+
+/// Which messages of a topic are wanted. The broker chooses; of tags, whose hashes it compares, the client looks again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Filter {
+    /// Tags, `a || b`; `*` for all.
+    Tags(String),
+    /// An SQL92 expression over properties; the broker may not serve it.
+    Sql(String),
+}
+
+impl Filter {
+    /// Every message.
+    pub fn all() -> Filter {
+        Filter::Tags("*".to_string())
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Filter::Tags(text) | Filter::Sql(text) => text,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Filter::Tags(_) => "TAG",
+            Filter::Sql(_) => "SQL92",
+        }
+    }
+
+    /// The tags to look at again; none for all.
+    fn tags(&self) -> BTreeSet<String> {
+        match self {
+            Filter::Tags(text) => tags_of(text),
+            Filter::Sql(_) => BTreeSet::new(),
+        }
+    }
 }
 
 /// Where a new group begins.
@@ -127,6 +170,7 @@ impl ConsumerConfig {
             queue_span_max: 2000,
             reconsume_max: None,
             consume_timeout: Duration::from_secs(15 * 60),
+            offsets: BTreeMap::new(),
         }
     }
 }
@@ -164,7 +208,8 @@ struct Out {
 /// What a consumer's call is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Errand {
-    Members,
+    Members(Arc<str>),
+    Twins(Arc<str>),
     Committed(MessageQueue, u64),
     Begin(MessageQueue, u64),
     Pull(MessageQueue, u64),
@@ -191,6 +236,14 @@ pub(super) struct Consumer {
     commit_at: Instant,
     lock_at: Instant,
     is_stopped: bool,
+    /// How far a broadcast has come, as the host is told it.
+    progress: BTreeMap<MessageQueue, i64>,
+    has_progressed: bool,
+    /// Topics about which the host knows that they cannot be found.
+    missing: BTreeSet<String>,
+    /// Brokers about which the host knows that they refuse.
+    refused: BTreeSet<String>,
+    twins: Twins,
 }
 
 /// What a consumer works with.
@@ -216,6 +269,11 @@ impl Consumer {
     pub(super) fn new(config: ConsumerConfig, client_id: String) -> Consumer {
         Consumer {
             retry_topic: format!("%RETRY%{}", config.group),
+            progress: config.offsets.clone(),
+            has_progressed: false,
+            missing: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            twins: Twins::default(),
             config,
             client_id,
             sub_version: 0,
@@ -241,11 +299,11 @@ impl Consumer {
         self.config.model != MessageModel::Broadcasting
     }
 
-    /// The topics that it reads, its retry topic among them, and the tags wanted.
-    fn topics(&self) -> Vec<(String, String)> {
+    /// The topics that it reads, its retry topic among them, and what is wanted.
+    fn topics(&self) -> Vec<(String, Filter)> {
         let mut topics = self.config.subscriptions.clone();
         if self.is_clustering() {
-            topics.push((self.retry_topic.clone(), "*".to_string()));
+            topics.push((self.retry_topic.clone(), Filter::all()));
         }
         topics
     }
@@ -259,11 +317,12 @@ impl Consumer {
 
     /// What a heartbeat says of it.
     pub(super) fn heartbeat(&self) -> ConsumerData {
-        let subscription = |(topic, tags): (String, String)| {
-            let tags_set: BTreeSet<String> = tags_of(&tags);
+        let subscription = |(topic, filter): (String, Filter)| {
+            let tags_set: BTreeSet<String> = filter.tags();
             SubscriptionData {
                 code_set: tags_set.iter().map(|tag| java_hash(tag)).collect(),
-                sub_string: tags,
+                sub_string: filter.text().to_string(),
+                expression_type: filter.kind().to_string(),
                 sub_version: self.sub_version,
                 tags_set,
                 topic,
@@ -296,6 +355,19 @@ impl Consumer {
         }
     }
 
+    /// Nothing more can be learnt about a topic now. The retry topic is made when it is first needed.
+    pub(super) fn on_no_route<D: Disk>(
+        &mut self,
+        topic: &str,
+        error: &ConsumeError,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        let is_wanted = self.config.subscriptions.iter().any(|(wanted, _)| wanted == topic);
+        if is_wanted && tools.routes.existing(topic).is_none() && self.missing.insert(topic.to_string()) {
+            tools.env.out.push(Effect::Emit(ClientEvent::Failing(error.clone())));
+        }
+    }
+
     /// An answer, or none.
     pub(super) fn on_outcome<D: Disk>(
         &mut self,
@@ -305,17 +377,11 @@ impl Consumer {
     ) {
         let now = tools.now.mono;
         match errand {
-            Errand::Members => self.on_members(&outcome, tools),
+            Errand::Members(broker) => self.on_members(&broker, &outcome, tools),
+            Errand::Twins(broker) => self.on_twins(&broker, &outcome, tools),
             Errand::Lock(queues) => self.on_locked(now, &queues, &outcome),
             Errand::Committed(queue, life) => self.on_committed(&queue, life, &outcome, tools),
-            Errand::Begin(queue, life) => {
-                let Some(lane) = self.lanes.get_mut(&queue).filter(|lane| lane.life == life) else { return };
-                lane.doing = Doing::Nothing(now + PULL_RETRY);
-                if let Some(offset) = offset_of(&outcome) {
-                    lane.begin(offset);
-                    lane.doing = Doing::Nothing(now);
-                }
-            }
+            Errand::Begin(queue, life) => self.on_begin(&queue, life, &outcome, now),
             Errand::Pull(queue, life) => self.on_pulled(&queue, life, outcome, tools),
             Errand::Back(queue, offset, life) => {
                 let is_back =
@@ -330,60 +396,6 @@ impl Consumer {
         }
     }
 
-    fn on_committed<D: Disk>(
-        &mut self,
-        queue: &MessageQueue,
-        life: u64,
-        outcome: &Outcome,
-        tools: &mut Tools<'_, '_, D>,
-    ) {
-        let now = tools.now.mono;
-        let Some(lane) = self.lanes.get_mut(queue).filter(|lane| lane.life == life) else { return };
-        lane.doing = Doing::Nothing(now + PULL_RETRY);
-        if let Some(offset) = offset_of(outcome) {
-            lane.begin(offset);
-            lane.committed = Some(offset);
-            lane.doing = Doing::Nothing(now);
-            return;
-        }
-        let Outcome::Reply(reply) = outcome else { return };
-        if reply.code != response_code::QUERY_NOT_FOUND {
-            return;
-        }
-        let is_retry = queue.topic == self.retry_topic;
-        let (code, ext) = match self.config.start {
-            Start::First => {
-                lane.begin(0);
-                lane.doing = Doing::Nothing(now);
-                return;
-            }
-            Start::Last if is_retry => {
-                lane.begin(0);
-                lane.doing = Doing::Nothing(now);
-                return;
-            }
-            Start::Time(timestamp) if !is_retry => {
-                let header = SearchOffsetRequest {
-                    topic: queue.topic.as_str().into(),
-                    lite_topic: None,
-                    queue_id: queue.queue_id,
-                    timestamp,
-                    boundary_type: None,
-                };
-                (request_code::SEARCH_OFFSET_BY_TIMESTAMP, header.to_ext())
-            }
-            Start::Last | Start::Time(_) => {
-                let topic = queue.topic.as_str().into();
-                let header = GetMaxOffsetRequest { topic, queue_id: queue.queue_id, committed: None };
-                (request_code::GET_MAX_OFFSET, header.to_ext())
-            }
-        };
-        if let Some(address) = tools.keeper(queue) {
-            lane.doing = Doing::Asking;
-            tools.call(&address, Command::request(code, ext), ANSWER, Errand::Begin(queue.clone(), life));
-        }
-    }
-
     fn on_pulled<D: Disk>(
         &mut self,
         queue: &MessageQueue,
@@ -393,7 +405,7 @@ impl Consumer {
     ) {
         let now = tools.now.mono;
         let wanted = self.config.subscriptions.iter().find(|(topic, _)| *topic == queue.topic);
-        let wanted = wanted.map(|(_, tags)| tags_of(tags)).unwrap_or_default();
+        let wanted = wanted.map(|(_, filter)| filter.tags()).unwrap_or_default();
         let Some(lane) = self.lanes.get_mut(queue).filter(|lane| lane.life == life) else { return };
         let asked_at = lane.asked_at;
         lane.doing = Doing::Nothing(now + PULL_RETRY);
@@ -413,9 +425,15 @@ impl Consumer {
                 describe(&reply)
             );
             lane.source = MASTER_ID;
-            tools.env.out.push(Effect::Emit(ClientEvent::Problem(what)));
+            let event = match self.refusal(queue, &reply) {
+                Some(error) if self.refused.insert(queue.broker_name.clone()) => ClientEvent::Failing(error),
+                Some(_) => return,
+                None => ClientEvent::Problem(what),
+            };
+            tools.env.out.push(Effect::Emit(event));
             return;
         };
+        self.refused.remove(&queue.broker_name);
         lane.source = header.suggest_which_broker_id;
         match reply.code {
             response_code::SUCCESS => match read_all(&reply.body, queue) {
@@ -450,6 +468,22 @@ impl Consumer {
             }
             _ => {}
         }
+    }
+
+    /// Whether a broker refused what it will not grant the next time either.
+    fn refusal(&self, queue: &MessageQueue, reply: &Command) -> Option<ConsumeError> {
+        let filter = self.config.subscriptions.iter().find(|(topic, _)| *topic == queue.topic);
+        let is_sql = matches!(filter, Some((_, Filter::Sql(_))));
+        let is_final = match reply.code {
+            response_code::NO_PERMISSION
+            | response_code::SUBSCRIPTION_GROUP_NOT_EXIST
+            | response_code::SUBSCRIPTION_PARSE_FAILED => true,
+            // What a broker says that does not serve expressions.
+            response_code::SYSTEM_ERROR => is_sql,
+            _ => false,
+        };
+        let (code, reason, broker) = (reply.code, describe(reply), queue.broker_name.clone());
+        is_final.then_some(ConsumeError::Refused { code, reason, broker })
     }
 
     /// The host says what became of a delivery; of one that is no longer known, nothing is done.
@@ -517,29 +551,6 @@ impl Consumer {
         tools.call(&address, command, ANSWER, Errand::Back(queue, offset, life));
     }
 
-    fn commit_queue<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
-        let is_clustering = self.is_clustering();
-        let Some(lane) = self.lanes.get_mut(queue) else { return };
-        let Some(offset) = lane.consumed().filter(|offset| lane.committed != Some(*offset)) else { return };
-        let Some(address) = tools.keeper(queue).filter(|_| is_clustering) else { return };
-        lane.committed = Some(offset);
-        let header = UpdateConsumerOffsetRequest {
-            consumer_group: self.config.group.as_str().into(),
-            topic: queue.topic.as_str().into(),
-            queue_id: queue.queue_id,
-            commit_offset: offset,
-        };
-        let command = Command::request(request_code::UPDATE_CONSUMER_OFFSET, header.to_ext());
-        tools.calls.tell(tools.now, &address, command, tools.env);
-    }
-
-    fn commit<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
-        let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
-        for queue in queues {
-            self.commit_queue(&queue, tools);
-        }
-    }
-
     /// Gives all queues back at once.
     pub(super) fn stop<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         self.is_stopped = true;
@@ -550,6 +561,7 @@ impl Consumer {
         for (_, queue) in core::mem::take(&mut self.leaving) {
             self.unlock(&queue, tools);
         }
+        self.tell_progress(tools);
         self.out.clear();
     }
 
@@ -562,6 +574,7 @@ impl Consumer {
         for (topic, _) in self.topics() {
             tools.routes.want(now, &topic, false);
         }
+        self.missing.retain(|topic| tools.routes.existing(topic).is_none());
         self.rebalance(tools);
         self.lock(tools);
         self.time_out(tools);
@@ -606,30 +619,11 @@ impl Consumer {
         }
     }
 
-    fn ask_committed<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
-        let now = tools.now.mono;
-        let Some(lane) = self.lanes.get_mut(queue) else { return };
-        let Some(address) = tools.keeper(queue) else {
-            lane.doing = Doing::Nothing(now + PULL_RETRY);
-            return;
-        };
-        lane.doing = Doing::Asking;
-        let life = lane.life;
-        let header = QueryConsumerOffsetRequest {
-            consumer_group: self.config.group.as_str().into(),
-            topic: queue.topic.as_str().into(),
-            queue_id: queue.queue_id,
-            set_zero_if_not_found: (self.config.start != Start::First).then_some(true),
-        };
-        let command = Command::request(request_code::QUERY_CONSUMER_OFFSET, header.to_ext());
-        tools.call(&address, command, ANSWER, Errand::Committed(queue.clone(), life));
-    }
-
     fn pull<D: Disk>(&mut self, queue: &MessageQueue, next: i64, tools: &mut Tools<'_, '_, D>) {
         let now = tools.now.mono;
         let is_clustering = self.is_clustering();
         let subscribed = self.config.subscriptions.iter().find(|(topic, _)| *topic == queue.topic);
-        let tags = subscribed.map_or("*", |(_, tags)| tags.as_str());
+        let (text, kind) = subscribed.map_or(("*", "TAG"), |(_, filter)| (filter.text(), filter.kind()));
         let Some(lane) = self.lanes.get_mut(queue) else { return };
         let Some(address) = tools.routes.address_to_read(&queue.broker_name, lane.source).cloned() else {
             lane.doing = Doing::Nothing(now + PULL_RETRY);
@@ -649,9 +643,9 @@ impl Consumer {
             sys_flag: pull_sys_flag::SUSPEND | pull_sys_flag::SUBSCRIPTION | commit_flag,
             commit_offset: commit.unwrap_or(0),
             suspend_timeout_millis: i64::try_from(SUSPEND.as_millis()).unwrap_or(i64::MAX),
-            subscription: Some(tags.into()),
+            subscription: Some(text.into()),
             sub_version: self.sub_version,
-            expression_type: Some("TAG".into()),
+            expression_type: Some(kind.into()),
             ..PullMessageRequest::default()
         };
         let life = lane.life;
@@ -726,7 +720,7 @@ impl Consumer {
 }
 
 /// The tags of an expression; none wants all.
-fn tags_of(expression: &str) -> BTreeSet<String> {
+pub(super) fn tags_of(expression: &str) -> BTreeSet<String> {
     let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
     tags.map(ToString::to_string).collect()
 }

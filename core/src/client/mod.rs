@@ -6,8 +6,10 @@
 //! Absent on purpose: transactions, message trace and request-reply; whoever asks for a thing that a broker does not
 //! serve gets the broker's words.
 
+mod ask;
 mod calls;
 mod consumer;
+mod error;
 mod id;
 mod lane;
 mod latency;
@@ -21,21 +23,26 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub use consumer::{ConsumerConfig, Delivery, DeliveryId, Start, Verdict};
+pub use ask::{Found, Pull, Pulled, Question};
+pub use consumer::{ConsumerConfig, Delivery, DeliveryId, Filter, Start, Verdict};
+pub use error::{AskError, ConsumeError};
 pub use id::{DEFAULT_INSTANCE, Origin, client_id, process_instance};
 pub use message::{BODY_BYTES_MAX, Message, MessageError, Received, property};
 pub use producer::{Batching, ProducerConfig, Receipt, Send, SendError, SendStatus, Target};
 pub use rebalance::{AllocateError, RoomNames, Strategy, VIRTUAL_NODES};
 
+use ask::{AskId, Asks};
 use calls::{Calls, News, Outcome};
 use consumer::{Consumer, Errand};
 use id::MessageIds;
 use producer::{JobId, Producer, Tools};
-use route::{Answer, Question, Routes};
+use route::{Answer, Question as RouteQuestion, Routes};
 
 use crate::io::{ConnId, Disk, Effect, Env, Input, Machine, Now};
 use crate::time::{Duration, Instant};
-use crate::wire::body::{self, HeartbeatData, MessageQueue, ProducerData};
+use crate::wire::body::{
+    self, ConsumeType, ConsumerData, HeartbeatData, MessageModel, MessageQueue, ProducerData,
+};
 use crate::wire::code::{request_code, response_code};
 use crate::wire::request::{GetRouteInfoRequest, Header, UnregisterClientRequest};
 use crate::wire::{Command, Ext};
@@ -82,6 +89,15 @@ pub enum ClientCommand {
     },
     /// What became of a delivery.
     Settle(DeliveryId, Verdict),
+    /// Commit at once what is consumed, not only every 5 s.
+    Commit,
+    /// Find something out.
+    Ask {
+        /// Comes back with the answer.
+        id: RequestId,
+        /// What.
+        question: Question,
+    },
     /// End what is under way, leave the brokers, and say [`ClientEvent::Stopped`].
     Stop,
 }
@@ -112,6 +128,18 @@ pub enum ClientEvent {
         /// All that it has of it, sorted.
         queues: Vec<MessageQueue>,
     },
+    /// How far this client has come with a broadcast, all queues: to be stored, and given to its next life
+    /// ([`ConsumerConfig::offsets`]).
+    Progress(BTreeMap<MessageQueue, i64>),
+    /// The answer to [`ClientCommand::Ask`].
+    Answered {
+        /// To which command.
+        id: RequestId,
+        /// What was found.
+        result: Result<Found, AskError>,
+    },
+    /// The consumer cannot do its work, until somebody acts. Said once; it goes on trying.
+    Failing(ConsumeError),
     /// Something goes wrong that the client goes on trying; for people.
     Problem(String),
     /// It has left; nothing follows.
@@ -121,11 +149,12 @@ pub enum ClientEvent {
 /// What a call is for.
 #[derive(Debug)]
 enum Tag {
-    Route(Question),
+    Route(RouteQuestion),
     Heartbeat(Arc<str>),
     Goodbye,
     Send(JobId),
     Consumer(Errand),
+    Ask(AskId),
 }
 
 /// See the [module](self).
@@ -139,6 +168,9 @@ pub struct Client {
     /// When each broker is to hear from this client again.
     heartbeats: BTreeMap<Arc<str>, Instant>,
     asked_queues: Vec<(RequestId, String, Instant)>,
+    asks: Asks,
+    /// A group that is committed for by hand: brokers must know it.
+    committer: Option<String>,
     phase: Phase,
 }
 
@@ -166,6 +198,8 @@ impl Client {
                 .map(|consumer| Consumer::new(consumer, config.client_id.clone())),
             heartbeats: BTreeMap::new(),
             asked_queues: Vec::new(),
+            asks: Asks::default(),
+            committer: None,
             phase: Phase::Running,
             config,
         }
@@ -194,9 +228,30 @@ impl Client {
                     consumer.on_settled(id, verdict, &mut tools);
                 }
             }
+            ClientCommand::Commit => {
+                let mut tools =
+                    consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.commit(&mut tools);
+                }
+            }
+            ClientCommand::Ask { id, question } if self.phase == Phase::Running => {
+                if let Question::Commit(group, ..) = &question
+                    && self.consumer.is_none()
+                    && self.committer.as_ref() != Some(group)
+                {
+                    self.committer = Some(group.clone());
+                    self.heartbeats.clear();
+                }
+                self.asks.on_ask(now, id, question, &mut self.routes);
+            }
+            ClientCommand::Ask { id, .. } => {
+                env.out.push(Effect::Emit(ClientEvent::Answered { id, result: Err(AskError::Stopped) }));
+            }
             ClientCommand::Stop => {
                 if self.phase == Phase::Running {
                     self.phase = Phase::Finishing;
+                    self.asks.stop(env);
                     let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
                     if let Some(producer) = &mut self.producer {
                         producer.stop(&mut tools);
@@ -236,6 +291,7 @@ impl Client {
     ) {
         if command.code == request_code::NOTIFY_CONSUMER_IDS_CHANGED {
             if let Some(consumer) = &mut self.consumer {
+                consumer.expect_twins();
                 consumer.rebalance_soon(now.mono);
             }
         } else if !command.is_oneway() {
@@ -278,6 +334,7 @@ impl Client {
                     consumer.on_outcome(errand, outcome, &mut tools);
                 }
             }
+            Tag::Ask(id) => self.asks.on_outcome(id, &outcome, env),
             Tag::Send(id) => {
                 let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
                 if let Some(producer) = &mut self.producer {
@@ -290,7 +347,7 @@ impl Client {
     fn on_route<D: Disk>(
         &mut self,
         now: Now,
-        question: &Question,
+        question: &RouteQuestion,
         outcome: Outcome,
         env: &mut Env<'_, D, ClientEvent>,
     ) {
@@ -308,11 +365,25 @@ impl Client {
         if let Some(next) = next {
             self.ask(now, next, env);
         }
-        let error = match answer {
+        let (topic, servers) = (question.topic.as_ref(), || self.routes.servers());
+        let (error, ask_error, consume_error) = match answer {
             Answer::Known | Answer::Asking => return,
-            Answer::Unknown => SendError::UnknownTopic(question.topic.as_ref().into()),
-            Answer::NoServer => SendError::NoNameServer(self.routes.servers()),
+            Answer::Unknown => (
+                SendError::UnknownTopic(topic.into()),
+                AskError::UnknownTopic(topic.into()),
+                ConsumeError::UnknownTopic(topic.into()),
+            ),
+            Answer::NoServer => (
+                SendError::NoNameServer(servers()),
+                AskError::NoNameServer(servers()),
+                ConsumeError::NoNameServer(servers()),
+            ),
         };
+        self.asks.on_no_route(topic, &ask_error, env);
+        let mut tools = consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+        if let Some(consumer) = &mut self.consumer {
+            consumer.on_no_route(topic, &consume_error, &mut tools);
+        }
         if let Some(producer) = &mut self.producer {
             producer.on_no_route(&question.topic, &error, env);
         }
@@ -324,7 +395,7 @@ impl Client {
         }
     }
 
-    fn ask<D: Disk>(&mut self, now: Now, question: Question, env: &mut Env<'_, D, ClientEvent>) {
+    fn ask<D: Disk>(&mut self, now: Now, question: RouteQuestion, env: &mut Env<'_, D, ClientEvent>) {
         let topic = if question.is_template { route::AUTO_CREATE_TOPIC } else { &question.topic };
         let header = GetRouteInfoRequest { topic: topic.into(), accept_standard_json_only: Some(true) };
         let command = Command::request(request_code::GET_ROUTEINFO_BY_TOPIC, header.to_ext());
@@ -334,6 +405,10 @@ impl Client {
 
     /// Tells brokers who this is: those that are new at once.
     fn send_heartbeats<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
+        // Who only asks is in no group, and no broker need know of it.
+        if self.producer.is_none() && self.consumer.is_none() && self.committer.is_none() {
+            return;
+        }
         let known: BTreeSet<Arc<str>> = self.routes.addresses(self.consumer.is_none());
         self.heartbeats.retain(|address, _| known.contains(address));
         for address in known {
@@ -349,9 +424,15 @@ impl Client {
 
     fn heartbeat(&self) -> HeartbeatData {
         let group = |producer: &Producer| ProducerData { group_name: producer.group().into() };
+        let committer = self.committer.iter().map(|group| ConsumerData {
+            consume_type: ConsumeType::Actively,
+            group_name: group.clone(),
+            message_model: MessageModel::Clustering,
+            ..ConsumerData::default()
+        });
         HeartbeatData {
             client_id: self.config.client_id.clone(),
-            consumer_data_set: self.consumer.iter().map(Consumer::heartbeat).collect(),
+            consumer_data_set: self.consumer.iter().map(Consumer::heartbeat).chain(committer).collect(),
             producer_data_set: self.producer.iter().map(group).collect(),
             ..HeartbeatData::default()
         }
@@ -383,7 +464,12 @@ impl Client {
                 let header = UnregisterClientRequest {
                     client_id: self.config.client_id.clone(),
                     producer_group: self.producer.as_ref().map(|producer| producer.group().into()),
-                    consumer_group: self.consumer.as_ref().map(|consumer| consumer.group().into()),
+                    consumer_group: self
+                        .consumer
+                        .as_ref()
+                        .map(Consumer::group)
+                        .or(self.committer.as_deref())
+                        .map(Into::into),
                 };
                 for address in &told {
                     let command = Command::request(request_code::UNREGISTER_CLIENT, header.to_ext());
@@ -396,7 +482,7 @@ impl Client {
             Phase::Leaving(_, until) => {
                 if until <= now.mono {
                     self.phase = Phase::Stopped;
-                    self.calls.close_all(env);
+                    self.calls.close_all(now, env);
                     env.out.push(Effect::Emit(ClientEvent::Stopped));
                 }
             }
@@ -441,6 +527,7 @@ impl<D: Disk> Machine<D> for Client {
             self.send_heartbeats(now, env);
         }
         self.answer_queues(now, env);
+        self.asks.settle(now, &self.routes, &mut self.calls, env);
         let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
         if let Some(producer) = &mut self.producer {
             producer.settle(&mut tools);
@@ -471,6 +558,7 @@ impl<D: Disk> Machine<D> for Client {
                 .min()
                 .filter(|_| self.phase == Phase::Running)
                 .map(|at| (*at, "heartbeat")),
+            self.asks.deadline().map(|at| (at, "a route for a question")),
             self.asked_queues.iter().map(|(_, _, until)| (*until, "queues")).min(),
             self.producer.as_ref().and_then(Producer::deadline).map(|at| (at, "send")),
             self.consumer.as_ref().and_then(Consumer::deadline).map(|at| (at, "consume")),

@@ -5,7 +5,10 @@
 
 mod address;
 mod admin;
+mod bench;
 mod broker;
+mod consume;
+mod format;
 mod log;
 mod namesrv;
 mod process;
@@ -46,6 +49,10 @@ enum Role {
     Produce(produce::Options),
     /// Ask something of a server that runs
     Admin(admin::Options),
+    /// Read messages: one a line of standard output
+    Consume(consume::Options),
+    /// Measure how fast messages are taken or given
+    Bench(bench::Options),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -56,6 +63,8 @@ pub(crate) fn main() -> ExitCode {
         Role::Broker(options) => broker::run(&options),
         Role::Produce(options) => produce::run(&options),
         Role::Admin(options) => admin::run(&options),
+        Role::Consume(options) => consume::run(&options),
+        Role::Bench(options) => bench::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use gantry_core::client::{
-    Client, ClientCommand, ClientConfig, ClientEvent, ProducerConfig, Receipt, RequestId, SendError,
-    client_id, process_instance,
+    AskError, Client, ClientCommand, ClientConfig, ClientEvent, ConsumerConfig, DEFAULT_INSTANCE, Found,
+    ProducerConfig, Question, Receipt, RequestId, SendError, client_id, process_instance,
 };
 use gantry_core::rng::Rng;
-use gantry_core::wire::body::MessageQueue;
+use gantry_core::wire::body::{MessageModel, MessageQueue};
 use gantry_disk::MemoryDisk;
 use tokio::sync::oneshot;
 
 use super::BuildError;
+use super::consumer::Intake;
+use super::offsets::OffsetStore;
 use crate::bell::Mailbox;
 use crate::config::Limits;
 use crate::counters::Counters;
@@ -35,6 +37,14 @@ pub(super) struct Common {
 enum Waiting {
     Sent(oneshot::Sender<Result<Vec<Receipt>, SendError>>),
     Queues(oneshot::Sender<Result<Vec<MessageQueue>, SendError>>),
+    Answer(oneshot::Sender<Result<Found, AskError>>),
+}
+
+/// What a client is to be.
+#[derive(Default)]
+pub(super) struct Roles {
+    pub(super) producer: Option<ProducerConfig>,
+    pub(super) consumer: Option<(ConsumerConfig, Intake)>,
 }
 
 type Waiters = Arc<Mutex<HashMap<RequestId, Waiting>>>;
@@ -49,19 +59,34 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn start(common: &Common, producer: ProducerConfig) -> Result<Host, BuildError> {
+    pub(super) fn start(common: &Common, roles: Roles) -> Result<Host, BuildError> {
+        let Roles { producer, consumer } = roles;
+        let (mut consumer, mut intake) = consumer.unzip();
         let name_servers = common.addresses()?;
         common.check_group()?;
         let address = local_address(&name_servers);
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let instance = common.instance.clone().unwrap_or_else(|| process_instance(std::process::id(), nanos));
+        let is_broadcast = |consumer: &ConsumerConfig| consumer.model == MessageModel::Broadcasting;
+        let instance = match &common.instance {
+            Some(instance) => instance.clone(),
+            // What is stored under its id must be found again by the next process.
+            None if consumer.as_ref().is_some_and(is_broadcast) => DEFAULT_INSTANCE.into(),
+            None => process_instance(std::process::id(), nanos),
+        };
         let id = client_id(&address.to_string(), &instance, common.unit.as_deref());
+        if let (Some(consumer), Some(intake)) = (&mut consumer, &mut intake)
+            && is_broadcast(consumer)
+        {
+            let store = OffsetStore::of(intake.offset_dir.take(), &id, &common.group)?;
+            consumer.offsets = store.load()?;
+            intake.store = Some(store);
+        }
         let config = ClientConfig {
             client_id: id.clone(),
             name_servers: name_servers.iter().map(|address| Arc::from(address.as_str())).collect(),
             origin: origin(address),
-            producer: Some(producer),
-            consumer: None,
+            producer,
+            consumer,
         };
         let (mailbox, waiters) = (Mailbox::new(), Waiters::default());
         let (end, ended) = tokio::sync::watch::channel(false);
@@ -69,7 +94,7 @@ impl Host {
         std::thread::Builder::new()
             .name("gantry-client".into())
             .spawn(move || {
-                live(&config, &posted, &known);
+                live(&config, &posted, &known, intake);
                 // Whoever still waits is told by the end of its channel.
                 lock(&known).clear();
                 end.send_replace(true);
@@ -96,6 +121,16 @@ impl Host {
         let topic = topic.to_owned();
         self.ask(Waiting::Queues(tell), |id| ClientCommand::WritableQueues { id, topic });
         told.await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    pub(super) async fn find(&self, question: Question) -> Result<Found, AskError> {
+        let (tell, told) = oneshot::channel();
+        self.ask(Waiting::Answer(tell), |id| ClientCommand::Ask { id, question });
+        told.await.unwrap_or(Err(AskError::Stopped))
+    }
+
+    pub(super) fn mailbox(&self) -> &Mailbox<ClientCommand> {
+        &self.mailbox
     }
 
     fn ask(&self, waiting: Waiting, command: impl FnOnce(RequestId) -> ClientCommand) {
@@ -162,7 +197,7 @@ fn lock(waiters: &Waiters) -> std::sync::MutexGuard<'_, HashMap<RequestId, Waiti
 }
 
 /// Runs the machine until it has stopped.
-fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waiters) {
+fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waiters, intake: Option<Intake>) {
     let service =
         Service { name: config.client_id.clone(), listeners: Vec::new(), limits: Limits::default() };
     let make = |_waker| {
@@ -170,10 +205,10 @@ fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waite
         disk.set_automatic(true);
         Ok((Client::new(config.clone()), disk))
     };
-    let waiters = Arc::clone(waiters);
+    let (waiters, posted) = (Arc::clone(waiters), mailbox.clone());
     let notice = move |notice: Notice<'_, ClientEvent>| match notice {
         Notice::Ready(_) => Flow::Continue,
-        Notice::Event(event) => hand_over(&waiters, event),
+        Notice::Event(event) => hand_over(&waiters, intake.as_ref(), &posted, event),
     };
     if let Err(error) = run(&service, mailbox, &Arc::new(Counters::default()), make, notice) {
         tracing::error!(client = config.client_id, %error, "the client ended");
@@ -181,18 +216,33 @@ fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waite
 }
 
 /// Gives an event to who waits for it. Who has gone meanwhile does not want it any more.
-fn hand_over(waiters: &Waiters, event: ClientEvent) -> Flow {
+fn hand_over(
+    waiters: &Waiters,
+    intake: Option<&Intake>,
+    mailbox: &Mailbox<ClientCommand>,
+    event: ClientEvent,
+) -> Flow {
     let id = match &event {
-        ClientEvent::Sent { id, .. } | ClientEvent::Queues { id, .. } => *id,
+        ClientEvent::Sent { id, .. } | ClientEvent::Queues { id, .. } | ClientEvent::Answered { id, .. } => {
+            *id
+        }
         ClientEvent::Problem(problem) => {
             tracing::warn!(problem);
             return Flow::Continue;
         }
-        // There is no consumer here.
-        ClientEvent::Delivered(_) | ClientEvent::Assigned { .. } => return Flow::Continue,
+        ClientEvent::Delivered(_)
+        | ClientEvent::Assigned { .. }
+        | ClientEvent::Progress(_)
+        | ClientEvent::Failing(_) => {
+            if let Some(intake) = intake {
+                intake.take(event, mailbox);
+            }
+            return Flow::Continue;
+        }
         ClientEvent::Stopped => return Flow::Stop,
     };
     match (lock(waiters).remove(&id), event) {
+        (Some(Waiting::Answer(tell)), ClientEvent::Answered { result, .. }) => drop(tell.send(result)),
         (Some(Waiting::Sent(tell)), ClientEvent::Sent { result, .. }) => drop(tell.send(result)),
         (Some(Waiting::Queues(tell)), ClientEvent::Queues { queues, .. }) => drop(tell.send(queues)),
         (waiting, event) => {

@@ -1,4 +1,4 @@
-//! Sending to a cluster from an application: an async library over [`gantry_core::client`].
+//! Sending to and consuming from a cluster: an async library over [`gantry_core::client`].
 //!
 //! ```no_run
 //! use gantry_net::client::{Message, Producer};
@@ -12,6 +12,20 @@
 //! # }
 //! ```
 //!
+//! ```no_run
+//! use gantry_net::client::{Consumer, Start};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let builder = Consumer::builder().group("kitchen").name_servers("127.0.0.1:9876");
+//! let mut consumer = builder.subscribe("Orders", "food || drinks").start(Start::First).build().await?;
+//! while let Ok(message) = consumer.recv().await {
+//!     println!("{} {:?}", message.id(), message.body);
+//!     message.ack();
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Every client has a thread of its own, on which its machine and its sockets live; its handles can be used from any thread
 //! and any async runtime. A future that is dropped gives up the answer and not the request: a message that `send` has
 //! taken is sent all the same. An error says what to do ([`SendError`], [`BuildError`]).
@@ -19,16 +33,24 @@
 //! Absent on purpose: retries of one's own making around `send`. The machine has tried other brokers already when it
 //! reports an error, and [`SendError::may_be_stored`] says whether another try may store a message twice.
 
+mod compress;
+mod consumer;
 mod host;
+mod offsets;
 mod producer;
+mod pull;
 
 use std::fmt;
 
+pub use compress::Compression;
+pub use consumer::{Consumer, ConsumerBuilder, Incoming};
 pub use gantry_core::client::{
-    Batching, Message, MessageError, Receipt, SendError, SendStatus, Target, property,
+    AskError, Batching, ConsumeError, Filter, Message, MessageError, Pulled, Receipt, Received, RoomNames,
+    SendError, SendStatus, Start, Strategy, Target, property,
 };
 pub use gantry_core::wire::body::MessageQueue;
 pub use producer::{Producer, ProducerBuilder};
+pub use pull::{PullConsumer, PullConsumerBuilder};
 
 /// Why a client cannot be made.
 #[derive(Debug)]
@@ -39,6 +61,10 @@ pub enum BuildError {
     NameServer(String),
     /// The group's name is empty, too long (120), or has other characters than `%|a-zA-Z0-9_-`.
     Group(String),
+    /// A consumer that subscribes to nothing: call `subscribe`.
+    NoSubscription,
+    /// Where a broadcast had come cannot be read: the file, and why. Without the file it begins at its start position.
+    Offsets(std::path::PathBuf, String),
     /// The system refused a thread.
     Thread(std::io::Error),
 }
@@ -54,6 +80,10 @@ impl fmt::Display for BuildError {
             }
             BuildError::Group(group) => {
                 write!(f, "{group:?} is no group's name: up to 120 letters, digits, _, -, % and |")
+            }
+            BuildError::NoSubscription => f.write_str("the consumer subscribes to no topic: call subscribe"),
+            BuildError::Offsets(path, why) => {
+                write!(f, "cannot read where the broadcast had come, {}: {why}", path.display())
             }
             BuildError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }

@@ -10,7 +10,8 @@ use gantry_core::client::{
 use gantry_core::wire::body::MessageQueue;
 
 use super::BuildError;
-use super::host::{Common, Host};
+use super::compress::{Compression, compress};
+use super::host::{Common, Host, Roles};
 
 /// Sends messages. Cheap to clone; all clones share one client, which stops with the last of them.
 ///
@@ -32,6 +33,7 @@ use super::host::{Common, Host};
 #[derive(Clone)]
 pub struct Producer {
     host: Arc<Host>,
+    compression: Option<(Compression, usize)>,
 }
 
 impl fmt::Debug for Producer {
@@ -45,12 +47,20 @@ impl fmt::Debug for Producer {
 pub struct ProducerBuilder {
     common: Common,
     config: ProducerConfig,
+    compression: Option<(Compression, usize)>,
 }
+
+/// Bodies are compressed from this size on (`compressMsgBodyOverHowmuch`).
+const COMPRESS_OVER: usize = 4096;
 
 impl Producer {
     /// Begins to make one.
     pub fn builder() -> ProducerBuilder {
-        ProducerBuilder { common: Common::default(), config: ProducerConfig::new("") }
+        ProducerBuilder {
+            common: Common::default(),
+            config: ProducerConfig::new(""),
+            compression: Some((Compression::Zlib, COMPRESS_OVER)),
+        }
     }
 
     /// Sends a message and waits until it is as safe as its broker promises. Tries other brokers within the time.
@@ -88,10 +98,14 @@ impl Producer {
 
     async fn post(
         &self,
-        messages: Vec<Message>,
+        mut messages: Vec<Message>,
         target: Target,
         oneway: bool,
     ) -> Result<Vec<Receipt>, SendError> {
+        // The messages of a batch stay as they are: brokers know one flag for all of it.
+        if let ([message], Some((kind, over))) = (&mut messages[..], self.compression) {
+            compress(message, kind, over);
+        }
         let send = |id| ClientCommand::Send(Send { id, messages, target, oneway, timeout: None });
         self.host.sent(send).await
     }
@@ -173,12 +187,29 @@ impl ProducerBuilder {
         self
     }
 
+    /// Compresses bodies of at least so many bytes (`compressType`, `compressMsgBodyOverHowmuch`); with zlib from 4096 bytes on
+    /// unless set. Consumers of version 4 know zlib alone.
+    #[must_use]
+    pub fn compression(mut self, kind: Compression, over_bytes: usize) -> Self {
+        self.compression = Some((kind, over_bytes));
+        self
+    }
+
+    /// Leaves bodies as they are.
+    #[must_use]
+    pub fn no_compression(mut self) -> Self {
+        self.compression = None;
+        self
+    }
+
     /// Starts it. Name servers and brokers are first spoken to by the first send.
     ///
     /// # Errors
     /// [`BuildError`]: a setting that is missing or wrong, or no thread.
     pub async fn build(mut self) -> Result<Producer, BuildError> {
         self.config.group.clone_from(&self.common.group);
-        Ok(Producer { host: Arc::new(Host::start(&self.common, self.config)?) })
+        let roles = Roles { producer: Some(self.config), consumer: None };
+        let host = Arc::new(Host::start(&self.common, roles)?);
+        Ok(Producer { host, compression: self.compression })
     }
 }

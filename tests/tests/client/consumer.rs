@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gantry_core::client::{
-    ClientCommand, ClientConfig, ClientEvent, ConsumerConfig, Delivery, Message, ProducerConfig, RequestId,
-    Send, Start, Target, Verdict,
+    ClientCommand, ClientConfig, ClientEvent, ConsumeError, ConsumerConfig, Delivery, Filter, Message,
+    ProducerConfig, RequestId, Send, Start, Target, Verdict,
 };
 use gantry_core::wire::body::{MessageModel, MessageQueue};
 
@@ -14,7 +14,7 @@ use crate::world::{Id, World};
 
 const PRODUCER: usize = 100;
 
-fn consumer(n: usize, consumer: ConsumerConfig) -> ClientConfig {
+pub(crate) fn consumer(n: usize, consumer: ConsumerConfig) -> ClientConfig {
     ClientConfig {
         client_id: format!("127.0.0.1@c{n}"),
         producer: None,
@@ -23,13 +23,13 @@ fn consumer(n: usize, consumer: ConsumerConfig) -> ClientConfig {
     }
 }
 
-fn group() -> ConsumerConfig {
-    let subscriptions = vec![("T".to_string(), "*".to_string())];
+pub(crate) fn group() -> ConsumerConfig {
+    let subscriptions = vec![("T".to_string(), Filter::all())];
     ConsumerConfig { subscriptions, start: Start::First, ..ConsumerConfig::new("G") }
 }
 
 /// Sends bodies `begin..end`, round the queues or all to one.
-fn produce(world: &mut World, numbers: std::ops::Range<u64>, target: &Target, tag: Option<&str>) {
+pub(crate) fn produce(world: &mut World, numbers: std::ops::Range<u64>, target: &Target, tag: Option<&str>) {
     if !world.clients.contains_key(&PRODUCER) {
         let producer =
             ClientConfig { client_id: "127.0.0.1@p".into(), ..config(&[9876], ProducerConfig::new("P")) };
@@ -63,6 +63,8 @@ struct Seen {
     bodies: Vec<(u64, i32)>,
     queues: BTreeMap<String, Vec<MessageQueue>>,
     problems: Vec<String>,
+    failing: Vec<ConsumeError>,
+    progress: BTreeMap<MessageQueue, i64>,
     stopped: bool,
 }
 
@@ -94,8 +96,10 @@ fn consume(
                     }
                     ClientEvent::Assigned { topic, queues } => drop(seen.queues.insert(topic, queues)),
                     ClientEvent::Problem(problem) => seen.problems.push(problem),
+                    ClientEvent::Failing(error) => seen.failing.push(error),
+                    ClientEvent::Progress(progress) => seen.progress = progress,
                     ClientEvent::Stopped => seen.stopped = true,
-                    ClientEvent::Sent { .. } | ClientEvent::Queues { .. } => {}
+                    ClientEvent::Sent { .. } | ClientEvent::Queues { .. } | ClientEvent::Answered { .. } => {}
                 }
             }
         }
@@ -223,7 +227,10 @@ fn tags_choose_and_offsets_are_kept() {
     produce(&mut world, 0..10, &Target::RoundRobin, Some("a"));
     produce(&mut world, 10..20, &Target::RoundRobin, Some("b"));
     produce(&mut world, 20..30, &Target::RoundRobin, None);
-    let wants = |tags: &str| ConsumerConfig { subscriptions: vec![("T".into(), tags.into())], ..group() };
+    let wants = |tags: &str| ConsumerConfig {
+        subscriptions: vec![("T".into(), Filter::Tags(tags.into()))],
+        ..group()
+    };
     world.start_client(1, consumer(1, wants("a || c")));
     let seen = consume(&mut world, &[1], Duration::from_secs(8), all_consumed);
     assert_eq!(bodies(&seen[&1]), (0..10).collect());
@@ -246,6 +253,94 @@ fn everybody_gets_a_broadcast() {
     }
     let seen = consume(&mut world, &[1, 2], Duration::from_secs(5), all_consumed);
     assert_eq!((bodies(&seen[&1]), bodies(&seen[&2])), ((0..10).collect(), (0..10).collect()));
+}
+
+#[test]
+fn a_broadcast_goes_on_where_the_client_had_come() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..12, &Target::RoundRobin, None);
+    let all = || ConsumerConfig { model: MessageModel::Broadcasting, ..group() };
+    world.start_client(1, consumer(1, all()));
+    // One message of the first life stays with the application.
+    let mut seen = consume(&mut world, &[1], Duration::from_secs(6), |delivery| {
+        (&delivery.messages[0].body[..] != b"11").then_some(Verdict::Consumed)
+    });
+    let told = seen.remove(&1).expect("it ran").progress;
+    assert_eq!((told.len(), told.values().sum::<i64>()), (4, 11), "{told:?}");
+    produce(&mut world, 12..13, &Target::RoundRobin, None);
+    consume(&mut world, &[1], Duration::from_millis(100), all_consumed);
+    world.command(1, ClientCommand::Stop);
+    let seen = consume(&mut world, &[1], Duration::from_secs(1), all_consumed);
+    let told = seen[&1].progress.clone();
+    assert_eq!(told.values().sum::<i64>(), 12, "a stop tells what came since: {told:?}");
+    world.kill(Id::Client(1));
+    world.start_client(2, consumer(1, ConsumerConfig { offsets: told, ..all() }));
+    let seen = consume(&mut world, &[2], Duration::from_secs(6), all_consumed);
+    assert_eq!(bodies(&seen[&2]), BTreeSet::from([11]), "what was consumed does not come again");
+}
+
+#[test]
+fn two_members_of_one_id_are_told() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    world.start_client(1, consumer(1, group()));
+    consume(&mut world, &[1], Duration::from_secs(5), all_consumed);
+    world.start_client(2, consumer(1, group()));
+    let seen = consume(&mut world, &[1, 2], Duration::from_secs(30), all_consumed);
+    for n in [1, 2] {
+        let [ConsumeError::DuplicateId { client_id, group, addresses }] = &seen[&n].failing[..] else {
+            panic!("client {n} is told once: {:?}", seen[&n].failing);
+        };
+        assert_eq!((client_id.as_str(), group.as_str()), ("127.0.0.1@c1", "G"));
+        assert_eq!(addresses.matches("127.0.0.1:").count(), 2, "{addresses}");
+    }
+    // A client that came back while its broker still counts its old connection is no twin of itself.
+    world.kill(Id::Client(2));
+    world.kill(Id::Broker(10911));
+    world.start_broker(10911, &[9876]);
+    let seen = consume(&mut world, &[1], Duration::from_secs(120), all_consumed);
+    assert_eq!(seen[&1].failing, []);
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named_once_and_waited_for() {
+    let mut world = World::new(&[9876], &[10911]);
+    world.start_client(1, consumer(1, group()));
+    let seen = consume(&mut world, &[1], Duration::from_secs(20), all_consumed);
+    assert_eq!(seen[&1].failing, [ConsumeError::UnknownTopic("T".into())]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    let seen = consume(&mut world, &[1], Duration::from_secs(40), all_consumed);
+    assert_eq!((bodies(&seen[&1]), &seen[&1].failing[..]), ((0..4).collect(), &[][..]));
+}
+
+#[test]
+fn what_a_broker_will_never_grant_is_an_error_and_said_once() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    let subscriptions = vec![("T".into(), Filter::Sql("a > 1".into()))];
+    world.start_client(1, consumer(1, ConsumerConfig { subscriptions, ..group() }));
+    let seen = consume(&mut world, &[1], Duration::from_secs(10), all_consumed);
+    let [ConsumeError::Refused { reason, broker, .. }] = &seen[&1].failing[..] else {
+        panic!("{:?} {:?}", seen[&1].failing, seen[&1].problems);
+    };
+    assert!(broker == "b10911" && reason.contains("SQL92"), "{reason}");
+    assert_eq!(seen[&1].bodies, []);
+}
+
+#[test]
+fn a_commit_is_made_when_asked_for() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    world.start_client(1, consumer(1, group()));
+    consume(&mut world, &[1], Duration::from_millis(4_500), all_consumed);
+    produce(&mut world, 4..5, &Target::RoundRobin, None);
+    consume(&mut world, &[1], Duration::from_millis(20), all_consumed);
+    world.command(1, ClientCommand::Commit);
+    world.pass(Duration::from_millis(1));
+    world.kill(Id::Client(1));
+    world.start_client(2, consumer(2, group()));
+    let seen = consume(&mut world, &[2], Duration::from_secs(5), all_consumed);
+    assert_eq!(seen[&2].bodies, [], "nothing comes again");
 }
 
 #[test]

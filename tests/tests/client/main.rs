@@ -1,5 +1,6 @@
 //! The client machine against the real broker and name server machines, with real bytes between them.
 
+mod ask;
 mod consumer;
 mod producer;
 mod world;

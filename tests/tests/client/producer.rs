@@ -38,6 +38,9 @@ fn results(world: &mut World) -> Results {
         ClientEvent::Queues { .. }
         | ClientEvent::Delivered(_)
         | ClientEvent::Assigned { .. }
+        | ClientEvent::Progress(_)
+        | ClientEvent::Answered { .. }
+        | ClientEvent::Failing(_)
         | ClientEvent::Problem(_)
         | ClientEvent::Stopped => None,
     };

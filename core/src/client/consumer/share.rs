@@ -21,10 +21,15 @@ impl Consumer {
         let header = GetConsumerListByGroupRequest { consumer_group: self.config.group.clone() };
         let command = Command::request(request_code::GET_CONSUMER_LIST_BY_GROUP, header.to_ext());
         self.is_asking_members = true;
-        tools.call(&address, command, ANSWER, Errand::Members);
+        tools.call(&address, command, ANSWER, Errand::Members(address.clone()));
     }
 
-    pub(super) fn on_members<D: Disk>(&mut self, outcome: &Outcome, tools: &mut Tools<'_, '_, D>) {
+    pub(super) fn on_members<D: Disk>(
+        &mut self,
+        broker: &Arc<str>,
+        outcome: &Outcome,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
         self.is_asking_members = false;
         let Outcome::Reply(reply) = outcome else { return };
         if reply.code != response_code::SUCCESS {
@@ -37,6 +42,7 @@ impl Consumer {
         // A broker that does not list this member has not heard its heartbeat yet: it keeps what it has.
         if members.contains(&self.client_id) {
             self.divide(Some(&members), tools);
+            self.look_for_twins(broker, tools);
         }
     }
 

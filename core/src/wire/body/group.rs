@@ -296,6 +296,21 @@ impl ResetOffsetBody {
     }
 }
 
+/// Where a broadcasting client has come: the file `offsets.json` that it keeps (RocketMQ's `OffsetSerializeWrapper`).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LocalOffsets {
+    /// The next offset by queue.
+    pub offset_table: MqMap<i64>,
+}
+
+impl LocalOffsets {
+    /// As JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        ResetOffsetBody { offset_table: self.offset_table.clone() }.encode()
+    }
+}
+
 /// The answer to GET_CONSUMER_STATUS_FROM_CLIENT (the second table) and INVOKE_BROKER_TO_GET_CONSUMER_STATUS.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

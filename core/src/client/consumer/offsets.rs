@@ -1,0 +1,144 @@
+//! How far a group has come: where a queue begins, and what is committed of it.
+//!
+//! A group that shares its messages keeps its offsets at the brokers. Of a broadcast each client keeps its own: the host gives
+//! what it has stored ([`ConsumerConfig::offsets`]) and stores what it is told ([`ClientEvent::Progress`]).
+
+use super::*;
+
+impl Consumer {
+    /// Finds out where to begin with a queue.
+    pub(super) fn ask_committed<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        let now = tools.now.mono;
+        if !self.is_clustering() {
+            match self.progress.get(queue) {
+                Some(offset) => self.begin(queue, *offset, now),
+                None => self.ask_begin(queue, tools),
+            }
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(address) = tools.keeper(queue) else {
+            lane.doing = Doing::Nothing(now + PULL_RETRY);
+            return;
+        };
+        lane.doing = Doing::Asking;
+        let life = lane.life;
+        let header = QueryConsumerOffsetRequest {
+            consumer_group: self.config.group.as_str().into(),
+            topic: queue.topic.as_str().into(),
+            queue_id: queue.queue_id,
+            set_zero_if_not_found: (self.config.start != Start::First).then_some(true),
+        };
+        let command = Command::request(request_code::QUERY_CONSUMER_OFFSET, header.to_ext());
+        tools.call(&address, command, ANSWER, Errand::Committed(queue.clone(), life));
+    }
+
+    fn begin(&mut self, queue: &MessageQueue, offset: i64, now: Instant) {
+        if let Some(lane) = self.lanes.get_mut(queue) {
+            lane.begin(offset);
+            lane.doing = Doing::Nothing(now);
+        }
+    }
+
+    pub(super) fn on_committed<D: Disk>(
+        &mut self,
+        queue: &MessageQueue,
+        life: u64,
+        outcome: &Outcome,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        let now = tools.now.mono;
+        let Some(lane) = self.lanes.get_mut(queue).filter(|lane| lane.life == life) else { return };
+        lane.doing = Doing::Nothing(now + PULL_RETRY);
+        if let Some(offset) = offset_of(outcome) {
+            lane.begin(offset);
+            lane.committed = Some(offset);
+            lane.doing = Doing::Nothing(now);
+            return;
+        }
+        let Outcome::Reply(reply) = outcome else { return };
+        if reply.code == response_code::QUERY_NOT_FOUND {
+            self.ask_begin(queue, tools);
+        }
+    }
+
+    /// Begins with a queue of which nothing has been consumed yet.
+    fn ask_begin<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        let now = tools.now.mono;
+        let is_retry = queue.topic == self.retry_topic;
+        let (code, ext) = match self.config.start {
+            Start::First => return self.begin(queue, 0, now),
+            Start::Last if is_retry => return self.begin(queue, 0, now),
+            Start::Time(timestamp) if !is_retry => {
+                let header = SearchOffsetRequest {
+                    topic: queue.topic.as_str().into(),
+                    lite_topic: None,
+                    queue_id: queue.queue_id,
+                    timestamp,
+                    boundary_type: None,
+                };
+                (request_code::SEARCH_OFFSET_BY_TIMESTAMP, header.to_ext())
+            }
+            Start::Last | Start::Time(_) => {
+                let topic = queue.topic.as_str().into();
+                let header = GetMaxOffsetRequest { topic, queue_id: queue.queue_id, committed: None };
+                (request_code::GET_MAX_OFFSET, header.to_ext())
+            }
+        };
+        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(address) = tools.keeper(queue) else {
+            lane.doing = Doing::Nothing(now + PULL_RETRY);
+            return;
+        };
+        lane.doing = Doing::Asking;
+        let errand = Errand::Begin(queue.clone(), lane.life);
+        tools.call(&address, Command::request(code, ext), ANSWER, errand);
+    }
+
+    pub(super) fn on_begin(&mut self, queue: &MessageQueue, life: u64, outcome: &Outcome, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(queue).filter(|lane| lane.life == life) else { return };
+        lane.doing = Doing::Nothing(now + PULL_RETRY);
+        if let Some(offset) = offset_of(outcome) {
+            self.begin(queue, offset, now);
+        }
+    }
+
+    /// Tells the queue's keeper how far this member has come, if that is news.
+    pub(super) fn commit_queue<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        let is_clustering = self.is_clustering();
+        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(offset) = lane.consumed().filter(|offset| lane.committed != Some(*offset)) else { return };
+        if !is_clustering {
+            lane.committed = Some(offset);
+            self.progress.insert(queue.clone(), offset);
+            self.has_progressed = true;
+            return;
+        }
+        let Some(address) = tools.keeper(queue) else { return };
+        lane.committed = Some(offset);
+        let header = UpdateConsumerOffsetRequest {
+            consumer_group: self.config.group.as_str().into(),
+            topic: queue.topic.as_str().into(),
+            queue_id: queue.queue_id,
+            commit_offset: offset,
+        };
+        let command = Command::request(request_code::UPDATE_CONSUMER_OFFSET, header.to_ext());
+        tools.calls.tell(tools.now, &address, command, tools.env);
+    }
+
+    /// Commits all queues.
+    pub(in super::super) fn commit<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
+        for queue in queues {
+            self.commit_queue(&queue, tools);
+        }
+        self.tell_progress(tools);
+    }
+
+    /// Gives the host what it is to store.
+    pub(super) fn tell_progress<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
+        if core::mem::take(&mut self.has_progressed) {
+            tools.env.out.push(Effect::Emit(ClientEvent::Progress(self.progress.clone())));
+        }
+    }
+}
