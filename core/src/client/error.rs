@@ -3,6 +3,9 @@
 use alloc::string::String;
 use core::fmt;
 
+use super::producer::SendError;
+use crate::time::Duration;
+
 /// Why a consumer cannot do its work. It goes on trying, and works again once the cause is gone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConsumeError {
@@ -56,6 +59,31 @@ impl fmt::Display for ConsumeError {
 }
 
 impl core::error::Error for ConsumeError {}
+
+/// Why a request has no reply.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RequestError {
+    /// It could not be sent, or may not have been.
+    Send(SendError),
+    /// It was stored, and no reply came in this time: it may still be answered, to nobody.
+    NoReply(Duration),
+    /// The client was stopped.
+    Stopped,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Send(error) => error.fmt(f),
+            RequestError::NoReply(time) => {
+                write!(f, "no reply within {time:?}: does a consumer of the topic answer?")
+            }
+            RequestError::Stopped => f.write_str("the client was stopped"),
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}
 
 /// Why a question has no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -28,6 +28,16 @@ pub mod property {
     pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
     /// The id that a message had before it came back.
     pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+    /// Joins a reply to its request.
+    pub const CORRELATION_ID: &str = "CORRELATION_ID";
+    /// The client that waits for a reply.
+    pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
+    /// How long a reply is waited for, ms.
+    pub const TTL: &str = "TTL";
+    /// `reply`: of a reply.
+    pub const MSG_TYPE: &str = "MSG_TYPE";
+    /// The cluster that stored a message.
+    pub const CLUSTER: &str = "CLUSTER";
     /// What keeps messages of one thing in one queue.
     pub const SHARDING_KEY: &str = "__SHARDINGKEY";
 }
@@ -84,6 +94,24 @@ impl Message {
     #[must_use]
     pub fn with_delay_level(self, level: u8) -> Message {
         self.with_property(property::DELAY, level.to_string())
+    }
+
+    /// The same as the reply to a request, whatever its topic was.
+    ///
+    /// # Errors
+    /// [`MessageError::NoRequest`].
+    pub fn into_reply(mut self, request: &Received) -> Result<Message, MessageError> {
+        let Some(cluster) = request.property(property::CLUSTER) else { return Err(MessageError::NoRequest) };
+        self.topic = alloc::format!("{cluster}_REPLY_TOPIC");
+        for name in [property::CORRELATION_ID, property::REPLY_TO_CLIENT, property::TTL] {
+            let Some(value) = request.property(name) else { return Err(MessageError::NoRequest) };
+            self = self.with_property(name, value);
+        }
+        Ok(self.with_property(property::MSG_TYPE, "reply"))
+    }
+
+    pub(super) fn is_reply(&self) -> bool {
+        self.property(property::MSG_TYPE) == Some("reply")
     }
 
     /// The value of a property.
@@ -145,6 +173,8 @@ pub enum MessageError {
     Properties(usize),
     /// A batch whose messages differ in topic, are delayed, or are none.
     Batch(&'static str),
+    /// A reply to a message that nobody waits for a reply to.
+    NoRequest,
 }
 
 impl fmt::Display for MessageError {
@@ -164,6 +194,7 @@ impl fmt::Display for MessageError {
                 write!(f, "the properties take {bytes} bytes, brokers take {PROPERTIES_BYTES_MAX}")
             }
             MessageError::Batch(why) => f.write_str(why),
+            MessageError::NoRequest => f.write_str("the message is no request: nobody waits for a reply"),
         }
     }
 }

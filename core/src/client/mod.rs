@@ -3,7 +3,7 @@
 //! One [`Client`] has one client id, one connection an address, one cache of routes, a producer, a consumer or both.
 //! The host gives commands and gets events; a [`RequestId`] joins an answer to its command.
 //!
-//! Absent on purpose: transactions, message trace and request-reply; whoever asks for a thing that a broker does not
+//! Absent on purpose: transactions and message trace; whoever asks for a thing that a broker does not
 //! serve gets the broker's words.
 
 mod ask;
@@ -25,10 +25,10 @@ use alloc::vec::Vec;
 
 pub use ask::{Found, Pull, Pulled, Question};
 pub use consumer::{ConsumerConfig, Delivery, DeliveryId, Filter, Start, Verdict};
-pub use error::{AskError, ConsumeError};
+pub use error::{AskError, ConsumeError, RequestError};
 pub use id::{DEFAULT_INSTANCE, Origin, client_id, process_instance};
 pub use message::{BODY_BYTES_MAX, Message, MessageError, Received, property};
-pub use producer::{Batching, ProducerConfig, Receipt, Send, SendError, SendStatus, Target};
+pub use producer::{Batching, ProducerConfig, Receipt, Request, Send, SendError, SendStatus, Target};
 pub use rebalance::{AllocateError, RoomNames, Strategy, VIRTUAL_NODES};
 
 use ask::{AskId, Asks};
@@ -80,6 +80,8 @@ pub struct ClientConfig {
 pub enum ClientCommand {
     /// Send a message, or several as one batch.
     Send(Send),
+    /// Send a message and wait for a reply.
+    Request(Request),
     /// The queues of a topic that may be written.
     WritableQueues {
         /// Comes back with the answer.
@@ -111,6 +113,13 @@ pub enum ClientEvent {
         id: RequestId,
         /// How.
         result: Result<Vec<Receipt>, SendError>,
+    },
+    /// A request ended.
+    Replied {
+        /// Which.
+        id: RequestId,
+        /// How.
+        result: Result<Received, RequestError>,
     },
     /// The answer to [`ClientCommand::WritableQueues`]; none when the topic is not known.
     Queues {
@@ -217,6 +226,16 @@ impl Client {
                     }
                 }
             }
+            ClientCommand::Request(request) => {
+                let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                match &mut self.producer {
+                    Some(producer) => producer.on_request(request, &self.config.client_id, &mut tools),
+                    None => {
+                        let result = Err(RequestError::Stopped);
+                        env.out.push(Effect::Emit(ClientEvent::Replied { id: request.id, result }));
+                    }
+                }
+            }
             ClientCommand::WritableQueues { id, topic } => {
                 self.routes.want(now.mono, &topic, true);
                 self.asked_queues.push((id, topic, now.mono + ANSWER));
@@ -294,6 +313,11 @@ impl Client {
                 consumer.expect_twins();
                 consumer.rebalance_soon(now.mono);
             }
+        } else if command.code == request_code::PUSH_REPLY_MESSAGE_TO_CLIENT {
+            if let Some(producer) = &mut self.producer {
+                producer.on_reply(command, env);
+            }
+            env.send(conn, Command::response(command, response_code::SUCCESS, Ext::None));
         } else if !command.is_oneway() {
             let refusal = "this client does not serve it";
             env.send(conn, Command::error(command, response_code::REQUEST_CODE_NOT_SUPPORTED, refusal));

@@ -6,6 +6,8 @@
 //!
 //! Absent on purpose: transactions, and compression (the shell compresses; the flags are in [`Message::sys_flag`]).
 
+mod reply;
+
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -13,13 +15,16 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use reply::Replies;
+pub use reply::Request;
+
 use super::calls::{Calls, Outcome, describe};
 use super::id::MessageIds;
 use super::latency::LatencyTable;
 use super::message::{Message, MessageError, property};
 use super::route::{AUTO_CREATE_TOPIC, MASTER_ID, NEW_TOPIC_QUEUES, Route, Routes};
 use super::{ClientEvent, RequestId, Tag};
-use crate::io::{Disk, Effect, Env, Now};
+use crate::io::{Disk, Env, Now};
 use crate::time::{Duration, Instant};
 use crate::wire::body::MessageQueue;
 use crate::wire::code::{request_code, response_code};
@@ -264,6 +269,7 @@ pub(super) struct Producer {
     gathering: BTreeMap<String, Gathering>,
     turn: u64,
     latency: LatencyTable,
+    replies: Replies,
     is_stopped: bool,
 }
 
@@ -285,6 +291,7 @@ impl Producer {
             gathering: BTreeMap::new(),
             turn: 0,
             latency: LatencyTable::default(),
+            replies: Replies::default(),
             is_stopped: false,
         }
     }
@@ -302,7 +309,7 @@ impl Producer {
     pub(super) fn on_send<D: Disk>(&mut self, send: Send, tools: &mut Tools<'_, '_, D, ClientEvent>) {
         let checked = if self.is_stopped { Err(SendError::Stopped) } else { check(&send.messages) };
         if let Err(error) = checked {
-            return emit(send.id, Err(error), tools.env);
+            return self.tell(send.id, Err(error), tools.env);
         }
         let Send { id, mut messages, target, oneway, timeout } = send;
         for message in &mut messages {
@@ -478,12 +485,12 @@ impl Producer {
             Ok(receipts) => {
                 let mut receipts = receipts.into_iter();
                 for (owner, count) in job.owners {
-                    emit(owner, Ok(receipts.by_ref().take(count).collect()), env);
+                    self.tell(owner, Ok(receipts.by_ref().take(count).collect()), env);
                 }
             }
             Err(error) => {
                 for (owner, _) in job.owners {
-                    emit(owner, Err(error.clone()), env);
+                    self.tell(owner, Err(error.clone()), env);
                 }
             }
         }
@@ -492,6 +499,7 @@ impl Producer {
     /// What is due: batches that are to leave, tries after a pause, jobs whose route came, jobs that are too late.
     pub(super) fn settle<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D, ClientEvent>) {
         let now = tools.now.mono;
+        self.expire_replies(now, tools.env);
         let due: Vec<String> = self
             .gathering
             .iter()
@@ -547,6 +555,7 @@ impl Producer {
     /// No more sends. What is under way ends as it would have.
     pub(super) fn stop<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D, ClientEvent>) {
         self.is_stopped = true;
+        self.stop_replies(tools.env);
         for (_, known) in core::mem::take(&mut self.gathering) {
             self.begin(known.job, tools);
         }
@@ -563,7 +572,8 @@ impl Producer {
             State::Pause(at) => Some(at.min(job.deadline)),
             State::Broker => None,
         });
-        jobs.chain(self.gathering.values().map(|known| known.leaves)).min()
+        let gathering = self.gathering.values().map(|known| known.leaves);
+        jobs.chain(gathering).chain(self.replies.deadline()).min()
     }
 }
 
@@ -577,10 +587,6 @@ impl Job {
     }
 }
 
-fn emit<D>(id: RequestId, result: Result<Vec<Receipt>, SendError>, env: &mut Env<'_, D, ClientEvent>) {
-    env.out.push(Effect::Emit(ClientEvent::Sent { id, result }));
-}
-
 fn check(messages: &[Message]) -> Result<(), SendError> {
     let batch = |why| Err(SendError::Message(MessageError::Batch(why)));
     let Some(first) = messages.first() else { return batch("a batch without messages") };
@@ -592,6 +598,9 @@ fn check(messages: &[Message]) -> Result<(), SendError> {
             }
             if is_delayed(message) {
                 return batch("a batch cannot be delayed: send its messages one by one");
+            }
+            if message.is_reply() {
+                return batch("a reply cannot be in a batch: send it by itself");
             }
             if message.sys_flag != 0 {
                 return batch("the messages of a batch cannot be compressed");
@@ -607,7 +616,7 @@ fn is_delayed(message: &Message) -> bool {
 
 /// Whether a job may share a batch with others.
 fn can_gather(job: &Job) -> bool {
-    let is_plain = |message: &Message| !is_delayed(message) && message.sys_flag == 0;
+    let is_plain = |message: &Message| !is_delayed(message) && message.sys_flag == 0 && !message.is_reply();
     job.target == Target::RoundRobin
         && !job.is_oneway
         && !job.topic.starts_with("%RETRY%")
@@ -675,8 +684,12 @@ fn request(group: &str, job: &Job, queue: &MessageQueue, now: Now) -> Command {
         ..SendMessageRequest::default()
     };
     if !is_batch {
-        return Command::request(request_code::SEND_MESSAGE_V2, header.to_ext())
-            .with_body(first.body.clone());
+        let code = if first.is_reply() {
+            request_code::SEND_REPLY_MESSAGE_V2
+        } else {
+            request_code::SEND_MESSAGE_V2
+        };
+        return Command::request(code, header.to_ext()).with_body(first.body.clone());
     }
     let mut body = Vec::new();
     for message in &job.messages {

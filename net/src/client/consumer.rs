@@ -153,6 +153,7 @@ impl Intake {
             }
             ClientEvent::Sent { .. }
             | ClientEvent::Queues { .. }
+            | ClientEvent::Replied { .. }
             | ClientEvent::Answered { .. }
             | ClientEvent::Problem(_)
             | ClientEvent::Stopped => {}

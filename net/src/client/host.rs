@@ -8,7 +8,8 @@ use std::time::SystemTime;
 
 use gantry_core::client::{
     AskError, Client, ClientCommand, ClientConfig, ClientEvent, ConsumerConfig, DEFAULT_INSTANCE, Found,
-    ProducerConfig, Question, Receipt, RequestId, SendError, client_id, process_instance,
+    ProducerConfig, Question, Receipt, Received, RequestError, RequestId, SendError, client_id,
+    process_instance,
 };
 use gantry_core::rng::Rng;
 use gantry_core::wire::body::{MessageModel, MessageQueue};
@@ -37,6 +38,7 @@ pub(super) struct Common {
 enum Waiting {
     Sent(oneshot::Sender<Result<Vec<Receipt>, SendError>>),
     Queues(oneshot::Sender<Result<Vec<MessageQueue>, SendError>>),
+    Reply(oneshot::Sender<Result<Received, RequestError>>),
     Answer(oneshot::Sender<Result<Found, AskError>>),
 }
 
@@ -121,6 +123,15 @@ impl Host {
         let topic = topic.to_owned();
         self.ask(Waiting::Queues(tell), |id| ClientCommand::WritableQueues { id, topic });
         told.await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    pub(super) async fn replied(
+        &self,
+        command: impl FnOnce(RequestId) -> ClientCommand,
+    ) -> Result<Received, RequestError> {
+        let (tell, told) = oneshot::channel();
+        self.ask(Waiting::Reply(tell), command);
+        told.await.unwrap_or(Err(RequestError::Stopped))
     }
 
     pub(super) async fn find(&self, question: Question) -> Result<Found, AskError> {
@@ -223,9 +234,10 @@ fn hand_over(
     event: ClientEvent,
 ) -> Flow {
     let id = match &event {
-        ClientEvent::Sent { id, .. } | ClientEvent::Queues { id, .. } | ClientEvent::Answered { id, .. } => {
-            *id
-        }
+        ClientEvent::Sent { id, .. }
+        | ClientEvent::Queues { id, .. }
+        | ClientEvent::Replied { id, .. }
+        | ClientEvent::Answered { id, .. } => *id,
         ClientEvent::Problem(problem) => {
             tracing::warn!(problem);
             return Flow::Continue;
@@ -243,6 +255,7 @@ fn hand_over(
     };
     match (lock(waiters).remove(&id), event) {
         (Some(Waiting::Answer(tell)), ClientEvent::Answered { result, .. }) => drop(tell.send(result)),
+        (Some(Waiting::Reply(tell)), ClientEvent::Replied { result, .. }) => drop(tell.send(result)),
         (Some(Waiting::Sent(tell)), ClientEvent::Sent { result, .. }) => drop(tell.send(result)),
         (Some(Waiting::Queues(tell)), ClientEvent::Queues { queues, .. }) => drop(tell.send(queues)),
         (waiting, event) => {

@@ -45,8 +45,8 @@ use std::fmt;
 pub use compress::Compression;
 pub use consumer::{Consumer, ConsumerBuilder, Incoming};
 pub use gantry_core::client::{
-    AskError, Batching, ConsumeError, Filter, Message, MessageError, Pulled, Receipt, Received, RoomNames,
-    SendError, SendStatus, Start, Strategy, Target, property,
+    AskError, Batching, ConsumeError, Filter, Message, MessageError, Pulled, Receipt, Received, RequestError,
+    RoomNames, SendError, SendStatus, Start, Strategy, Target, property,
 };
 pub use gantry_core::wire::body::MessageQueue;
 pub use producer::{Producer, ProducerBuilder};

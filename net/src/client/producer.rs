@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::client::{
-    Batching, ClientCommand, Message, ProducerConfig, Receipt, Send, SendError, Target,
+    Batching, ClientCommand, Message, ProducerConfig, Receipt, Received, Request, RequestError, Send,
+    SendError, Target,
 };
 use gantry_core::wire::body::MessageQueue;
 
 use super::BuildError;
-use super::compress::{Compression, compress};
+use super::compress::{Compression, compress, decompress};
 use super::host::{Common, Host, Roles};
 
 /// Sends messages. Cheap to clone; all clones share one client, which stops with the last of them.
@@ -94,6 +95,43 @@ impl Producer {
     /// When it cannot even leave.
     pub async fn send_oneway(&self, message: Message) -> Result<(), SendError> {
         self.post(vec![message], Target::RoundRobin, true).await.map(drop)
+    }
+
+    /// Sends a message and waits so long for a reply to it, which whoever consumes it makes with [`Producer::reply`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use gantry_net::client::{Message, Producer};
+    ///
+    /// let producer = Producer::builder().group("shop").name_servers("127.0.0.1:9876").build().await?;
+    /// let question = Message::new("Prices", "pizza");
+    /// let reply = producer.request(question, Duration::from_secs(5)).await?;
+    /// println!("{:?}", reply.body);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn request(&self, mut message: Message, timeout: Duration) -> Result<Received, RequestError> {
+        if let Some((kind, over)) = self.compression {
+            compress(&mut message, kind, over);
+        }
+        let target = Target::RoundRobin;
+        let request = |id| ClientCommand::Request(Request { id, message, target, timeout });
+        let mut reply = self.host.replied(request).await?;
+        decompress(&mut reply);
+        Ok(reply)
+    }
+
+    /// Answers a request; the topic of `message` does not matter.
+    ///
+    /// # Errors
+    /// See [`Producer::send`]; [`super::MessageError::NoRequest`] when nobody waits for a reply to it.
+    pub async fn reply(&self, request: &Received, message: Message) -> Result<Receipt, SendError> {
+        self.send(message.into_reply(request).map_err(SendError::Message)?).await
     }
 
     async fn post(

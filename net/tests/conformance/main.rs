@@ -14,6 +14,7 @@
 mod cluster;
 mod consuming;
 mod groups;
+mod replies;
 mod sending;
 mod servers;
 
@@ -111,6 +112,7 @@ const CASES: &[Case] = cases! {
     "offsets": consuming::a_restarted_member_goes_on
     "offsets": consuming::groups_begin_where_they_are_told
     "pulls": consuming::queues_are_pulled_and_offsets_committed_by_hand
+    "requests and replies": replies::a_request_is_answered
     "unknown topics": servers::an_unknown_topic_is_named
     "transactions": sending::a_transaction_is_committed_or_taken_back
 };

@@ -31,6 +31,7 @@ fn ask(world: &mut World, time: Duration, questions: &[Question]) -> Vec<Result<
         ClientEvent::Answered { id, result } => Some((id.0, result)),
         ClientEvent::Sent { .. }
         | ClientEvent::Queues { .. }
+        | ClientEvent::Replied { .. }
         | ClientEvent::Delivered(_)
         | ClientEvent::Assigned { .. }
         | ClientEvent::Progress(_)

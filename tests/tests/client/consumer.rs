@@ -99,7 +99,10 @@ fn consume(
                     ClientEvent::Failing(error) => seen.failing.push(error),
                     ClientEvent::Progress(progress) => seen.progress = progress,
                     ClientEvent::Stopped => seen.stopped = true,
-                    ClientEvent::Sent { .. } | ClientEvent::Queues { .. } | ClientEvent::Answered { .. } => {}
+                    ClientEvent::Sent { .. }
+                    | ClientEvent::Queues { .. }
+                    | ClientEvent::Replied { .. }
+                    | ClientEvent::Answered { .. } => {}
                 }
             }
         }

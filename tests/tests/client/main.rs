@@ -3,4 +3,5 @@
 mod ask;
 mod consumer;
 mod producer;
+mod reply;
 mod world;

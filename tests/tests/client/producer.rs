@@ -40,6 +40,7 @@ fn results(world: &mut World) -> Results {
         | ClientEvent::Assigned { .. }
         | ClientEvent::Progress(_)
         | ClientEvent::Answered { .. }
+        | ClientEvent::Replied { .. }
         | ClientEvent::Failing(_)
         | ClientEvent::Problem(_)
         | ClientEvent::Stopped => None,
