@@ -58,6 +58,9 @@ pub(crate) struct Options {
     /// Be a member of this consumer group, and acknowledge what is written
     #[arg(short, long)]
     group: Option<String>,
+    /// With --group, one message of a queue after the other, under the brokers' locks
+    #[arg(long, requires = "group")]
+    ordered: bool,
     /// How a message is written, as in kcat (see below)
     #[arg(short, long, default_value = "%s\\n", conflicts_with = "json")]
     format: Format,
@@ -314,6 +317,7 @@ impl Reader {
 async fn join(options: &Options, group: &str, output: &mut Output<'_>) -> Result<(), End> {
     let builder = Consumer::builder().group(group).name_servers(&options.namesrv);
     let builder = builder.subscribe(&options.topic, &options.filter).start(options.from);
+    let builder = if options.ordered { builder.orderly() } else { builder };
     let mut consumer = builder.wait_for_topics(options.follow).build().await.map_err(failed)?;
     let builder = PullConsumer::builder().group(group).name_servers(&options.namesrv);
     let asker = builder.build().await.map_err(failed)?;

@@ -63,6 +63,9 @@ public final class Main {
             case "rebalance":
                 new Rebalance(options, findings).run();
                 break;
+            case "mixed":
+                new Mixed(options, findings).run();
+                break;
             case "traffic":
                 new Traffic(options, findings).run();
                 break;
