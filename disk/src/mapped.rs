@@ -344,7 +344,7 @@ impl Disk for MappedDisk {
             return Err(DiskError::Exists);
         }
         make_parents(&full)?;
-        let file = self.table.with_descriptor(|| system::create_file(&full, len)).or_disk_error()?;
+        let file = self.table.with_descriptor(|| system::create_file(&full, len, kind)).or_disk_error()?;
         // Whoever removed the file by hand while it was open has ended its names.
         self.forget(path);
         let index = self.table.add(path, len, file).or_disk_error()?;
@@ -400,7 +400,7 @@ impl Disk for MappedDisk {
     }
 
     fn truncate(&mut self, file: FileId, len: u64) -> Result<(), DiskError> {
-        let (index, _) = self.table.get(file)?;
+        let (index, kind) = self.table.get(file)?;
         let node = self.table.node_mut(index);
         let (old, serial) = (node.len, node.serial);
         // Unmapped first: a page behind the end is a signal.
@@ -409,7 +409,7 @@ impl Disk for MappedDisk {
         let file = self.table.file(index, &self.root).or_disk_error()?;
         if len < old {
             file.set_len(len).or_disk_error()?;
-        } else if let Err(error) = system::allocate(file, old, len) {
+        } else if let Err(error) = system::extend(file, old, len, kind) {
             // Room may have been found for a part.
             let _ = file.set_len(old);
             return Err(disk_error(&error));

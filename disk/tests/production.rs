@@ -111,6 +111,21 @@ fn a_root_that_cannot_be_is_named() {
 }
 
 #[test]
+fn a_log_has_its_room_at_once_and_a_table_as_it_is_written() {
+    use std::os::unix::fs::MetadataExt;
+    const BYTES: u64 = 6_000_000;
+    let root = tempfile::tempdir().unwrap();
+    let mut disk = try_open(root.path()).unwrap_or_else(|error| panic!("{error}"));
+    let mut taken = |path: &str, kind| {
+        let file = disk.create(path, BYTES, kind).unwrap();
+        disk.write(file, 20, b"entry").unwrap();
+        fs::metadata(root.path().join(path)).unwrap().blocks() * 512
+    };
+    assert!(taken("commitlog/0", FileKind::Log) >= BYTES);
+    assert!(taken("consumequeue/topic/0/0", FileKind::Table) < BYTES / 10);
+}
+
+#[test]
 fn a_killed_process_leaves_all_it_wrote() {
     let root = tempfile::tempdir().unwrap();
     let mut child = other_process("writer", root.path());

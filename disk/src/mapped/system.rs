@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use gantry_core::io::{DirEntry, DiskError, Space};
+use gantry_core::io::{DirEntry, DiskError, FileKind, Space};
 use gantry_core::time::WallMs;
 use rustix::io::Errno;
 
@@ -38,18 +38,26 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
-/// Creates a file, which must not exist, with `len` allocated zero bytes. A file for which there is no room is removed.
-pub(super) fn create_file(path: &Path, len: u64) -> io::Result<File> {
+/// Creates a file, which must not exist, with `len` zero bytes. A file for which there is no room is removed.
+pub(super) fn create_file(path: &Path, len: u64, kind: FileKind) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-    if let Err(error) = allocate(&file, 0, len) {
+    if let Err(error) = extend(&file, 0, len, kind) {
         let _ = fs::remove_file(path);
         return Err(error);
     }
     Ok(file)
 }
 
-/// Extends a file to `end` with zeros that have their room on the disk.
-pub(super) fn allocate(file: &File, from: u64, end: u64) -> io::Result<()> {
+/// Extends a file to `end` with zeros. Those of a log have their room on the disk at once. Tables are sparse: tens of thousands
+/// of them are mostly empty, and they are written by `pwrite`, so that a disk without room for a page is an error.
+pub(super) fn extend(file: &File, from: u64, end: u64, kind: FileKind) -> io::Result<()> {
+    match kind {
+        FileKind::Log => allocate(file, from, end),
+        FileKind::Table | FileKind::Journal => file.set_len(end),
+    }
+}
+
+fn allocate(file: &File, from: u64, end: u64) -> io::Result<()> {
     if from >= end {
         return Ok(());
     }
