@@ -1,5 +1,5 @@
 //! Damaged stores: recovery ends at the last valid record before a flipped bit, a queue offset that cannot be right among them; a
-//! missing segment and files that are not the store's are named, and nothing is removed.
+//! missing segment and files that are not the store's are named, and nothing is removed. What follows damage is kept aside.
 
 mod kit;
 
@@ -64,6 +64,115 @@ fn recovery_ends_at_the_last_valid_record_before_the_damage() {
         }
         assert_eq!(bench.append("T", 0, 0, b"", b"next").queue_offset, kept, "it goes on behind them");
     }
+}
+
+/// The file with what was cut off, and what it holds.
+fn kept_aside(bench: &mut Bench) -> Option<(String, Vec<u8>)> {
+    let entry = bench.disk.list("damaged").expect("a directory or none").pop()?;
+    let bytes = bench.disk.peek(&format!("damaged/{}", entry.name)).expect("it is there");
+    Some((entry.name, bytes))
+}
+
+/// The log's bytes from `from` to `upto`.
+fn log_bytes(bench: &Bench, from: u64, upto: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while from + (bytes.len() as u64) < upto {
+        let at = from + bytes.len() as u64;
+        let segment = at - at % 4096;
+        let len = (upto - at).min(segment + 4096 - at) as usize;
+        let path = format!("commitlog/{segment:020}");
+        bytes.extend(bench.disk.peek_range(&path, at - segment, len).expect("it is there"));
+    }
+    bytes
+}
+
+#[test]
+fn what_follows_damage_is_kept_aside_before_it_is_cut_off() {
+    // Within a segment, up to the last byte of the log, over three segments, and by a lost page.
+    for (messages, damaged, byte) in [(5, 1, 3), (5, 3, 100), (16, 2, 20), (16, 2, 6), (5, 3, 8)] {
+        let (mut bench, starts) = killed(messages);
+        let at = starts[damaged] + byte;
+        let segment = at - at % 4096;
+        assert!(bench.disk.flip_bit(&format!("commitlog/{segment:020}"), at - segment, 0));
+        let end = starts.last().expect("messages") + (starts[1] - starts[0]);
+        let before = log_bytes(&bench, starts[damaged], end);
+        bench.disk.set_cold_ratio(300);
+        bench.open();
+        let queue = bench.queue("T", 0);
+        if bench.store.max_offset(queue) == i64::from(messages) {
+            assert_eq!(byte, 20, "only the head says that");
+            continue;
+        }
+        assert_eq!(bench.store.max_offset(queue), damaged as i64);
+        let (name, kept) = kept_aside(&mut bench).expect("it is kept");
+        assert!(name.starts_with(&format!("{:020}-", starts[damaged])), "{name}");
+        // The last byte of a record may be a zero, which nobody misses.
+        assert!(before.starts_with(&kept) && before[kept.len()..].iter().all(|byte| *byte == 0));
+        assert_eq!(bench.append("T", 0, 0, b"", b"next").queue_offset, damaged as i64);
+        // It is durable before the cut.
+        let seed = u64::from(messages) + byte;
+        bench.disk.power_loss(&mut Rng::from_seed(seed));
+        bench.disk.revive();
+        assert_eq!(kept_aside(&mut bench), Some((name, kept)));
+    }
+}
+
+#[test]
+fn a_torn_end_is_cut_off_without_ado() {
+    let (mut bench, starts) = killed(5);
+    let at = starts[4] + 300;
+    let path = format!("commitlog/{:020}", at - at % 4096);
+    assert!(bench.disk.flip_bit(&path, at % 4096, 2));
+    bench.open();
+    let queue = bench.queue("T", 0);
+    assert_eq!((bench.store.max_offset(queue), kept_aside(&mut bench)), (4, None));
+}
+
+#[test]
+fn without_room_to_keep_it_aside_nothing_is_cut_off() {
+    let (mut bench, starts) = killed(16);
+    assert!(bench.disk.flip_bit(&format!("commitlog/{:020}", 0), starts[1] + 3, 0));
+    let before = log_bytes(&bench, 0, starts[15]);
+    let used = bench.disk.space().map(|space| space.total - space.free).expect("a figure");
+    let reason = loop_until_refused(&mut bench, used + 4096);
+    assert!(reason.contains("commitlog/00000000000000000000 at byte"), "{reason}");
+    assert!(reason.contains("no space left") && reason.contains("damaged/"), "{reason}");
+    assert_eq!(log_bytes(&bench, 0, starts[15]), before, "nothing was changed");
+    assert_eq!(kept_aside(&mut bench), None, "and no room is taken");
+    bench.disk.kill();
+    bench.disk.revive();
+    bench.disk.set_capacity(u64::MAX);
+    bench.open();
+    let queue = bench.queue("T", 0);
+    assert_eq!(bench.store.max_offset(queue), 1);
+    assert!(kept_aside(&mut bench).is_some());
+}
+
+/// What a start says, turn by turn, on a disk of so many bytes.
+fn loop_until_refused(bench: &mut Bench, capacity: u64) -> String {
+    bench.disk.set_capacity(capacity);
+    if let Some(reason) = refusal(bench) {
+        return reason;
+    }
+    for _ in 0..1000 {
+        let (mut out, mut done) = (Vec::new(), Vec::new());
+        bench.disk.reap(&mut done);
+        let mut env = Env::<_, ()> { disk: &mut bench.disk, out: &mut out, rng: &mut bench.rng };
+        bench.store.settle(bench.now, &mut env);
+        for effect in out {
+            match effect {
+                Effect::Fail { reason, restart: false } => return reason,
+                Effect::Sync { .. } | Effect::Replace { .. } => panic!("it asks for a sync"),
+                Effect::Fetch { .. }
+                | Effect::Fail { .. }
+                | Effect::Dial { .. }
+                | Effect::Send { .. }
+                | Effect::Close { .. }
+                | Effect::Emit(()) => {}
+            }
+        }
+    }
+    panic!("it starts");
 }
 
 #[test]

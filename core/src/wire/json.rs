@@ -41,6 +41,11 @@ impl<'a> Scanner<'a> {
         Scanner { text, at: 0 }
     }
 
+    /// How far it got, in bytes.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// The next byte, not taken.
     #[inline]
     pub(crate) fn peek(&self) -> Option<u8> {

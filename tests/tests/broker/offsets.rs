@@ -160,7 +160,12 @@ fn replace(world: &mut World, path: &str, bytes: &'static [u8]) {
 
 #[test]
 fn a_damaged_file_is_named_and_nothing_is_overwritten() {
-    for path in ["config/topics.json", "config/subscriptionGroup.json", "config/consumerOffset.json"] {
+    for path in [
+        "config/topics.json",
+        "config/subscriptionGroup.json",
+        "config/consumerOffset.json",
+        "config/delayOffset.json",
+    ] {
         let mut world = filled();
         let conn = world.connect(2);
         world.call(conn, commit("G", "T", 0, 4));
@@ -169,7 +174,14 @@ fn a_damaged_file_is_named_and_nothing_is_overwritten() {
         let mut world = world.kill();
         world.run();
         let reason = world.failed.clone().expect("does not start");
-        assert!(reason.starts_with(path), "{reason}");
+        assert!(reason.starts_with(path) && reason.contains("at byte 21"), "{reason}");
+        // A backup that is damaged too changes nothing.
+        let mut world = world.kill();
+        replace(&mut world, &format!("{path}.bak"), b"\x00\xff garbage");
+        let before: Vec<(String, u64)> = world.disk().files().collect();
+        world.run();
+        assert!(world.failed.clone().expect("does not start").starts_with(path));
+        assert_eq!(world.disk().files().collect::<Vec<_>>(), before, "nothing is overwritten");
         // With a backup it starts, and keeps the damaged file.
         let mut world = world.kill();
         replace(&mut world, &format!("{path}.bak"), b"{}");

@@ -79,6 +79,8 @@ pub(crate) struct ConsumeQueue {
     pub(crate) queue_id: i32,
     entries_per_file: u64,
     files: VecDeque<CqFile>,
+    /// Files before one that is missing or short: what they hold is read from the log again.
+    lost: Vec<String>,
     /// A file came or went since the last sync of the directory.
     entries_dirty: bool,
     min: u64,
@@ -118,6 +120,7 @@ impl ConsumeQueue {
             queue_id,
             entries_per_file,
             files: VecDeque::new(),
+            lost: Vec::new(),
             entries_dirty: false,
             min: 0,
             spilled: 0,
@@ -139,10 +142,12 @@ impl ConsumeQueue {
     }
 
     /// Learns which files are there; after an unclean end their entries may be in the page cache only. What they hold is
-    /// settled by [`ConsumeQueue::set_spilled`].
-    pub(crate) fn load<D: Disk>(&mut self, unclean: bool, disk: &mut D) -> Result<(), String> {
+    /// settled by [`ConsumeQueue::set_spilled`]. False when one in the middle is missing or too short.
+    pub(crate) fn load<D: Disk>(&mut self, unclean: bool, disk: &mut D) -> Result<bool, String> {
         let dir = self.dir();
-        for entry in disk.list(&dir).map_err(|error| format!("{dir}: {error}"))? {
+        let entries = disk.list(&dir).map_err(|error| format!("{dir}: {error}"))?;
+        let last = entries.len().saturating_sub(1);
+        for (at, entry) in entries.into_iter().enumerate() {
             let path = format!("{dir}/{}", entry.name);
             let bytes: u64 = entry.name.parse().map_err(|_| {
                 format!(
@@ -158,6 +163,19 @@ impl ConsumeQueue {
             }
             let first = bytes / ENTRY_BYTES;
             let mut file = CqFile { first, file: None, dirty: false };
+            if self.files.back().is_some_and(|before| before.first + self.entries_per_file != first) {
+                tracing::warn!(
+                    path,
+                    "the file before this one is missing: its queue is read from the log again"
+                );
+                self.lose_files();
+            }
+            if entry.len < file_bytes && at != last {
+                tracing::warn!(path, len = entry.len, "too short: its queue is read from the log again");
+                self.files.push_back(file);
+                self.lose_files();
+                continue;
+            }
             if entry.len < file_bytes {
                 let id = disk.open(&path, FileKind::Table).map_err(|error| format!("{path}: {error}"))?;
                 disk.truncate(id, file_bytes).map_err(|error| format!("{path}: {error}"))?;
@@ -170,6 +188,19 @@ impl ConsumeQueue {
         self.entries_dirty = unclean;
         self.min = self.files.front().map_or(0, |file| file.first);
         (self.spilled, self.next) = (self.min, self.min);
+        Ok(self.lost.is_empty())
+    }
+
+    fn lose_files(&mut self) {
+        self.lost.extend(self.paths());
+        self.files.clear();
+    }
+
+    /// Removes the files whose entries are read from the log again, so that they can be written anew.
+    pub(crate) fn remove_lost<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskError> {
+        while let Some(path) = self.lost.pop() {
+            disk.delete(&path)?;
+        }
         Ok(())
     }
 

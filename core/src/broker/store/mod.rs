@@ -17,6 +17,7 @@ mod commit_log;
 mod config;
 mod consume_queue;
 mod index;
+mod keep;
 mod key_query;
 mod read;
 mod recover;
@@ -56,6 +57,8 @@ const CHECKPOINT_FILE: &str = "checkpoint";
 pub(crate) const CUT_FILE: &str = "cutLogTo";
 /// The top byte of this module's sync and fetch ids.
 const ID_SPACE: u64 = 1 << 56;
+/// Entries of a queue that recovery keeps on the heap; with a long log to read there would be too many.
+const RECOVERED_TAIL_MAX: usize = 4096;
 /// A record may be this much longer than the longest body.
 const RECORD_OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
 
@@ -165,6 +168,8 @@ pub struct Store {
     /// Whether no clean stop came before this start.
     unclean: bool,
     scratch: Vec<CqEntry>,
+    /// Queues whose tails grew long while the log is recovered.
+    long: Vec<QueueIx>,
     index: Index,
     /// Searches by time that wait for a fetch, oldest first.
     searches: Vec<TimeSearch>,
@@ -201,6 +206,7 @@ impl Store {
             tail_sync: None,
             unclean: false,
             scratch: Vec::new(),
+            long: Vec::new(),
             searches: Vec::new(),
             ids: Ids::default(),
             spill_failed: None,
@@ -515,6 +521,10 @@ impl Store {
             }
             self.push(ix, queue_offset, entry);
             self.dirty.insert(ix);
+            let queue = &self.queues[ix.0 as usize];
+            if queue.tail_len() >= RECOVERED_TAIL_MAX && queue.may_spill() && self.long.last() != Some(&ix) {
+                self.long.push(ix);
+            }
         }
         self.add_keys(record);
         true

@@ -2,7 +2,8 @@
 //!
 //! The checkpoint says where to begin: below it log and queues are complete. So each queue keeps the entries that point
 //! below the beginning, and everything from there on is read from the log again. What follows the last valid record is cut
-//! off, zeroed and synced before the first append; so is what follows the kept entries of a queue.
+//! off, zeroed and synced before the first append; so is what follows the kept entries of a queue. Where records follow the place of
+//! the cut, they are kept aside first: see [`super::keep`].
 //!
 //! After a clean stop (no `abort` file) nothing is zeroed: there is nothing stale.
 //!
@@ -17,6 +18,7 @@ use alloc::vec::Vec;
 use super::checkpoint::Checkpoint;
 use super::commit_log::{COMMIT_LOG_DIR, file_name};
 use super::consume_queue::{CONSUME_QUEUE_DIR, ConsumeQueue, CqEntry, ENTRY_BYTES, MinSearch};
+use super::keep::{Keep, KeepProgress};
 use super::{ABORT_FILE, CHECKPOINT_FILE, CUT_FILE, Phase, QueueIx, Store};
 use crate::io::{
     Disk, DiskError, Effect, Env, Extent, FetchId, FileId, FileKind, Now, Residency, SyncId, SyncTarget,
@@ -50,10 +52,14 @@ pub(crate) struct Recovery {
 enum Stage {
     /// Looking for the newest segment that is surely dispatched; segments from this one down are left to look at.
     FindBegin { segment: usize },
+    /// A queue's files are broken, so that the checkpoint says nothing: it must be gone before a file is changed.
+    Forget { waiting: Option<SyncId> },
     /// Settling what the queues' files hold, from this queue on.
     Queues { at: usize },
     /// Reading the log.
     Walk,
+    /// Looking for records behind its end, and keeping them aside.
+    Keep(Keep),
     /// Moving the minimum of queues to where the log begins, from this one on.
     Minimums { at: usize, search: Option<MinSearch> },
     /// Waiting for what was changed to be durable.
@@ -104,10 +110,12 @@ impl Store {
         if cut.is_some_and(|cut| cut < self.log.min()) {
             return Err(format!("{CUT_FILE}: the log begins behind that place; remove the file"));
         }
-        self.load_queues(unclean, disk)?;
+        let is_whole = self.load_queues(unclean, disk)?;
+        let unclean = unclean || !is_whole;
         self.index.load(unclean, self.checkpoint.index_timestamp, disk)?;
         let (begin, stage) = match cut {
             Some(_) if self.checkpoint.logics_physical == 0 => (self.log.min(), Stage::Queues { at: 0 }),
+            Some(_) | None if !is_whole => (self.log.min(), Stage::Forget { waiting: None }),
             Some(_) | None => self.recovery_begin(),
         };
         self.last_store_timestamp = self.checkpoint.physic_timestamp;
@@ -152,7 +160,9 @@ impl Store {
         (self.log.min(), Stage::Queues { at: 0 })
     }
 
-    fn load_queues<D: Disk>(&mut self, unclean: bool, disk: &mut D) -> Result<(), String> {
+    /// Learns which queues there are. False when files of one are missing or short in the middle.
+    fn load_queues<D: Disk>(&mut self, unclean: bool, disk: &mut D) -> Result<bool, String> {
+        let mut is_whole = true;
         for topic in disk.list(CONSUME_QUEUE_DIR).map_err(|error| format!("{CONSUME_QUEUE_DIR}: {error}"))? {
             let dir = format!("{CONSUME_QUEUE_DIR}/{}", topic.name);
             for queue in disk.list(&dir).map_err(|error| format!("{dir}: {error}"))? {
@@ -163,10 +173,10 @@ impl Store {
                     ));
                 };
                 let ix = self.queue(&topic.name, queue_id);
-                self.queues[ix.0 as usize].load(unclean, disk)?;
+                is_whole &= self.queues[ix.0 as usize].load(unclean, disk)?;
             }
         }
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Does a slice of the job, and the last one makes the store ready.
@@ -185,7 +195,7 @@ impl Store {
             return Ok(());
         }
         let mut recovery = core::mem::replace(recovery, Recovery::idle());
-        let progress = self.recover_slice(&mut recovery, env);
+        let progress = self.recover_slice(now, &mut recovery, env);
         match progress? {
             Progress::More | Progress::Waiting => {
                 Probe::RecoveryInSlices.reached();
@@ -216,19 +226,42 @@ impl Store {
 
     fn recover_slice<D: Disk, E>(
         &mut self,
+        now: Now,
         recovery: &mut Recovery,
         env: &mut Env<'_, D, E>,
     ) -> Result<Progress, String> {
         let failed = |error: DiskError| format!("recovery: {error}");
         match &mut recovery.stage {
+            Stage::Forget { waiting: None } => {
+                self.checkpoint = Checkpoint::default();
+                let id = self.ids.sync();
+                let bytes = self.checkpoint.encode().into();
+                env.out.push(Effect::Replace { id, path: CHECKPOINT_FILE.into(), bytes });
+                recovery.stage = Stage::Forget { waiting: Some(id) };
+                Ok(Progress::Waiting)
+            }
+            Stage::Forget { waiting: Some(_) } => Ok(Progress::Waiting),
             Stage::FindBegin { .. } => self.find_begin(recovery, env.disk).map_err(failed),
             Stage::Queues { .. } => self.settle_queues(recovery, env.disk).map_err(failed),
             Stage::Walk => match self.walk(recovery, env.disk).map_err(failed)? {
                 Progress::Done => {
-                    recovery.stage = Stage::Minimums { at: 0, search: None };
+                    let upto = recovery.cut.unwrap_or(u64::MAX).min(self.log.capacity_end());
+                    // After a clean stop nothing lies behind the end.
+                    let is_sure = !recovery.unclean && recovery.position == recovery.begin;
+                    let upto = if is_sure { recovery.position } else { upto };
+                    recovery.stage = Stage::Keep(Keep::new(recovery.position, upto));
                     Ok(Progress::More)
                 }
                 more @ (Progress::More | Progress::Cold(_) | Progress::Waiting) => Ok(more),
+            },
+            Stage::Keep(keep) => match self.keep_aside(keep, now.wall, env)? {
+                KeepProgress::Done => {
+                    recovery.stage = Stage::Minimums { at: 0, search: None };
+                    Ok(Progress::More)
+                }
+                KeepProgress::More => Ok(Progress::More),
+                KeepProgress::Cold(extent) => Ok(Progress::Cold(extent)),
+                KeepProgress::Waiting => Ok(Progress::Waiting),
             },
             Stage::Minimums { at, search } => {
                 // The log was never cut at its beginning, and neither were the queues.
@@ -295,6 +328,7 @@ impl Store {
                 recovery.stage = Stage::Walk;
                 return Ok(Progress::More);
             };
+            queue.remove_lost(disk)?;
             match kept_entries(queue, recovery.begin, recovery.unclean, &mut recovery.blocks, disk)? {
                 Kept::Cold(extent) => return Ok(Progress::Cold(extent)),
                 Kept::Entries(_, newest) if self.burial.is_stale(&queue.topic, newest) => {
@@ -334,6 +368,9 @@ impl Store {
             let buffer = core::mem::take(&mut recovery.buffer);
             let taken = self.take_records(recovery.position, &buffer);
             recovery.position += taken.bytes;
+            for ix in core::mem::take(&mut self.long) {
+                self.queues[ix.0 as usize].spill(disk)?;
+            }
             recovery.buffer = buffer;
             want = READ_BYTES;
             match taken.stop {
@@ -431,6 +468,12 @@ impl Store {
     pub(super) fn on_recovery_synced(&mut self, id: SyncId) -> bool {
         match &mut self.phase {
             Phase::Recovering(Recovery { stage: Stage::Sync { waiting }, .. }) => waiting.remove(&id),
+            Phase::Recovering(Recovery { stage: Stage::Keep(keep), .. }) => keep.on_synced(id),
+            Phase::Recovering(Recovery { stage, .. }) if matches!(stage, Stage::Forget { waiting: Some(own) } if *own == id) =>
+            {
+                *stage = Stage::Queues { at: 0 };
+                true
+            }
             Phase::Recovering(_) | Phase::New | Phase::Ready | Phase::Stopping(_) | Phase::Stopped => false,
         }
     }
@@ -472,6 +515,8 @@ impl Store {
             Phase::Recovering(recovery) => {
                 recovery.fetching.is_none()
                     && !matches!(&recovery.stage, Stage::Sync { waiting } if !waiting.is_empty())
+                    && !matches!(&recovery.stage, Stage::Keep(keep) if keep.is_waiting())
+                    && !matches!(&recovery.stage, Stage::Forget { waiting: Some(_) })
             }
             Phase::New | Phase::Ready | Phase::Stopping(_) | Phase::Stopped => false,
         }

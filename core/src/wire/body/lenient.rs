@@ -11,13 +11,18 @@ use alloc::vec::Vec;
 use crate::wire::json::{self, DEPTH_MAX, Malformed, Scanner};
 
 /// The same value as strict JSON.
-pub(crate) fn to_strict(text: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let source = core::str::from_utf8(text).map_err(|_| "not UTF-8")?;
+///
+/// # Errors
+/// What is wrong with it, and at which byte.
+pub(crate) fn to_strict(text: &[u8]) -> Result<Vec<u8>, (Malformed, usize)> {
+    let source = core::str::from_utf8(text).map_err(|error| ("not UTF-8", error.valid_up_to()))?;
     let mut rewriter =
         Rewriter { source, scanner: Scanner::new(text), out: Vec::with_capacity(text.len()), in_key: false };
-    rewriter.value(DEPTH_MAX)?;
-    rewriter.scanner.finish()?;
-    Ok(rewriter.out)
+    let result = rewriter.value(DEPTH_MAX).and_then(|()| rewriter.scanner.finish());
+    match result {
+        Ok(()) => Ok(rewriter.out),
+        Err(what) => Err((what, rewriter.scanner.position())),
+    }
 }
 
 struct Rewriter<'a> {
@@ -136,7 +141,7 @@ mod tests {
     use super::*;
 
     fn strict(text: &str) -> Result<String, Malformed> {
-        to_strict(text.as_bytes()).map(|out| String::from_utf8(out).expect("UTF-8"))
+        to_strict(text.as_bytes()).map_err(|(what, _)| what).map(|out| String::from_utf8(out).expect("UTF-8"))
     }
 
     #[test]

@@ -57,7 +57,8 @@ impl core::error::Error for BodyError {}
 /// Not JSON even leniently, or not of this shape.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
     serde_json::from_slice(bytes).or_else(|_| {
-        let strict = lenient::to_strict(bytes).map_err(BodyError::new)?;
+        let strict = lenient::to_strict(bytes)
+            .map_err(|(what, at)| BodyError(alloc::format!("{what}, at byte {at}")))?;
         serde_json::from_slice(&strict).map_err(|error| BodyError(error.to_string()))
     })
 }
