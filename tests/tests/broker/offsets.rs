@@ -174,7 +174,7 @@ fn a_damaged_file_is_named_and_nothing_is_overwritten() {
         let mut world = world.kill();
         world.run();
         let reason = world.failed.clone().expect("does not start");
-        assert!(reason.starts_with(path) && reason.contains("at byte 21"), "{reason}");
+        assert!(reason.starts_with(path) && reason.contains("at byte 17"), "{reason}");
         // A backup that is damaged too changes nothing.
         let mut world = world.kill();
         replace(&mut world, &format!("{path}.bak"), b"\x00\xff garbage");

@@ -25,6 +25,8 @@ const DIR: &str = "damaged";
 const READ_BYTES: u64 = 1024 * 1024;
 /// Bytes of a record up to the end of its place in the log.
 const HEAD_BYTES: u64 = 36;
+/// Names tried for a copy.
+const NAMES_MAX: i64 = 1000;
 /// After so many zeros in a row nothing more is looked for in a segment.
 const ZEROS_MAX: u64 = 8 << 20;
 
@@ -67,7 +69,10 @@ impl Keep {
 
     /// Counts a completed sync; true when it was one.
     pub(super) fn on_synced(&mut self, id: SyncId) -> bool {
-        matches!(&mut self.step, Step::Sync { waiting, .. } if waiting.remove(&id))
+        match &mut self.step {
+            Step::Sync { waiting, .. } => waiting.remove(&id),
+            Step::Look | Step::Copy { .. } => false,
+        }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -177,10 +182,17 @@ impl Store {
         if !keep.has_record {
             return Ok(KeepProgress::Done);
         }
-        let path = format!("{DIR}/{:020}-{}", keep.from, wall.0);
-        match disk.create(&path, 0, FileKind::Journal) {
-            Ok(file) => keep.step = Step::Copy { file, path, copied: 0 },
-            Err(error) => return Err(self.cannot_keep(keep.from, keep.end - keep.from, error)),
+        for more in 0..NAMES_MAX {
+            let path = format!("{DIR}/{:020}-{}", keep.from, wall.0 + more);
+            match disk.create(&path, 0, FileKind::Journal) {
+                Ok(file) => {
+                    keep.step = Step::Copy { file, path, copied: 0 };
+                    break;
+                }
+                // Of a start that died meanwhile.
+                Err(DiskError::Exists) if more + 1 < NAMES_MAX => {}
+                Err(error) => return Err(self.cannot_keep(keep.from, keep.end - keep.from, error)),
+            }
         }
         Ok(KeepProgress::More)
     }

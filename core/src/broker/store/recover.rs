@@ -66,6 +66,13 @@ enum Stage {
     Sync { waiting: BTreeSet<SyncId> },
 }
 
+impl Stage {
+    /// Whether it is this sync that the checkpoint is gone with.
+    fn waits_for(&self, id: SyncId) -> bool {
+        matches!(self, Stage::Forget { waiting: Some(own) } if *own == id)
+    }
+}
+
 /// How a slice ended.
 enum Progress {
     /// More to do now.
@@ -469,9 +476,8 @@ impl Store {
         match &mut self.phase {
             Phase::Recovering(Recovery { stage: Stage::Sync { waiting }, .. }) => waiting.remove(&id),
             Phase::Recovering(Recovery { stage: Stage::Keep(keep), .. }) => keep.on_synced(id),
-            Phase::Recovering(Recovery { stage, .. }) if matches!(stage, Stage::Forget { waiting: Some(own) } if *own == id) =>
-            {
-                *stage = Stage::Queues { at: 0 };
+            Phase::Recovering(recovery) if recovery.stage.waits_for(id) => {
+                recovery.stage = Stage::Queues { at: 0 };
                 true
             }
             Phase::Recovering(_) | Phase::New | Phase::Ready | Phase::Stopping(_) | Phase::Stopped => false,
