@@ -207,7 +207,7 @@ fn a_read_only_store_is_refused_by_name_and_left_alone() {
     let before = listing(&root);
     disk.remount("ro");
     let said = refused(broker(&path));
-    assert!(said.contains("read-only") && said.contains(root.to_str().unwrap()), "{said}");
+    assert!(said.contains("Read-only file system") && said.contains(root.to_str().unwrap()), "{said}");
     assert_eq!(listing(&root), before, "nothing was changed");
     disk.remount("rw");
     let running = start(broker(&path), 1);
