@@ -189,26 +189,25 @@ impl Broker {
         }
     }
 
-    /// A log that came back shorter than the list says: what is appended from now on must count. True once that is durable.
+    /// A log that a master is to write ends before places of the list: what is appended from now on must count. True once that is
+    /// durable.
     pub(super) fn settle_shorter_log(
         &mut self,
         now: Now,
         out: &mut Vec<crate::io::Effect<super::BrokerEvent>>,
     ) -> bool {
-        if !self.replication.is_slave() {
-            let clamped = self.store.clamp_deleted();
-            if !clamped.is_empty() {
-                self.topics.advance_version(now.wall);
-                self.shorter = Some(self.topics.file.generation());
-            }
-            for (topic, upto) in clamped {
-                tracing::warn!(
-                    topic,
-                    upto,
-                    "the log ends before the deletion of this topic: it counts from the end"
-                );
-                self.topics.deletions.move_to(&topic, upto, self.topics.file.generation());
-            }
+        let clamped = self.store.clamp_deleted();
+        if !clamped.is_empty() {
+            self.topics.advance_version(now.wall);
+            self.shorter = Some(self.topics.file.generation());
+        }
+        for (topic, upto) in clamped {
+            tracing::warn!(
+                topic,
+                upto,
+                "the log ends before the deletion of this topic: it counts from the end"
+            );
+            self.topics.deletions.move_to(&topic, upto, self.topics.file.generation());
         }
         let Some(change) = self.shorter else { return true };
         if self.topics.file.is_due(now.mono) {

@@ -455,7 +455,7 @@ impl Broker {
             if begins && !self.bring_home(now, env) {
                 return;
             }
-            if !self.settle_shorter_log(now, env.out) {
+            if !self.replication.is_slave() && !self.settle_shorter_log(now, env.out) {
                 return;
             }
             if begins {

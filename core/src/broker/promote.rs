@@ -81,15 +81,19 @@ impl Broker {
 
     /// Goes on with a promotion.
     pub(super) fn settle_promotion<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
-        let Some(promotion) = &mut self.promotion else { return };
-        match promotion.step {
-            Step::Tail if self.store.is_tail_clean() => {
+        match &mut self.promotion {
+            Some(Promotion { step: step @ Step::Tail, .. }) if self.store.is_tail_clean() => {
                 self.epochs.begin(self.store.log_end(), &mut env.rng.fork("epoch"));
                 self.is_epoch_begun = true;
-                promotion.step = Step::Epoch;
+                *step = Step::Epoch;
             }
-            Step::Epoch if self.epochs.is_durable() => self.become_master(now, env),
-            Step::Tail | Step::Epoch => {}
+            // The master may have deleted a topic at a place that this log has not reached.
+            Some(Promotion { step: Step::Epoch, .. }) if self.epochs.is_durable() => {
+                if self.settle_shorter_log(now, env.out) {
+                    self.become_master(now, env);
+                }
+            }
+            Some(Promotion { step: Step::Tail | Step::Epoch, .. }) | None => {}
         }
     }
 

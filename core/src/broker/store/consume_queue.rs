@@ -18,6 +18,8 @@ pub(crate) const ENTRY_BYTES: u64 = 20;
 pub(crate) const CONSUME_QUEUE_DIR: &str = "consumequeue";
 /// The size that marks an entry as a filler (RocketMQ's pre-blank).
 const FILLER_SIZE: u32 = 0x7FFF_FFFF;
+/// Entries of a queue that recovery keeps on the heap; with a long log to read there would be too many.
+const RECOVERED_TAIL_MAX: usize = 4096;
 /// Entries read at once to pass over fillers.
 const SKIP_ENTRIES: u64 = 200;
 
@@ -434,6 +436,11 @@ impl ConsumeQueue {
     /// Whether it could be spilled: nothing of another queue is in the way.
     pub(crate) fn may_spill(&self) -> bool {
         !self.is_blocked || self.tail.is_empty()
+    }
+
+    /// Whether recovery should spill it now.
+    pub(crate) fn is_long(&self) -> bool {
+        self.tail.len() >= RECOVERED_TAIL_MAX && !self.is_blocked
     }
 
     /// Moves the tail to the files, unless those of another queue are in the way.

@@ -57,8 +57,6 @@ const CHECKPOINT_FILE: &str = "checkpoint";
 pub(crate) const CUT_FILE: &str = "cutLogTo";
 /// The top byte of this module's sync and fetch ids.
 const ID_SPACE: u64 = 1 << 56;
-/// Entries of a queue that recovery keeps on the heap; with a long log to read there would be too many.
-const RECOVERED_TAIL_MAX: usize = 4096;
 /// A record may be this much longer than the longest body.
 const RECORD_OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
 
@@ -521,8 +519,7 @@ impl Store {
             }
             self.push(ix, queue_offset, entry);
             self.dirty.insert(ix);
-            let queue = &self.queues[ix.0 as usize];
-            if queue.tail_len() >= RECOVERED_TAIL_MAX && queue.may_spill() && self.long.last() != Some(&ix) {
+            if self.queues[ix.0 as usize].is_long() && self.long.last() != Some(&ix) {
                 self.long.push(ix);
             }
         }
