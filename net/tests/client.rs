@@ -276,6 +276,34 @@ fn a_followed_topic_is_written_as_it_grows() {
     }
 }
 
+#[test]
+fn a_bench_tells_its_figures() {
+    let cluster = standalone();
+    block_on(async {
+        let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
+        first(&producer).await;
+    });
+    let bench = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        let (what, more) = arguments.split_first().unwrap();
+        command.args(["bench", what, "-n", &cluster.namesrv, "--json"]).args(more);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let sent = bench(&["produce", "--messages", "500", "--in-flight", "20"]);
+    assert_eq!((sent["messages"].as_u64(), sent["failures"].as_u64()), (Some(500), Some(0)), "{sent}");
+    let longest = |which: &str| sent[which]["max"].as_u64().unwrap();
+    // A correction adds those that should have been sent meanwhile, none of which waits longer.
+    assert_eq!(longest("correctedLatencyMicros"), longest("latencyMicros"), "{sent}");
+    assert!(longest("latencyMicros") > 50, "a send takes a way to the broker and back: {sent}");
+    let paced = bench(&["produce", "--messages", "100", "--rate", "200"]);
+    assert!(paced["seconds"].as_f64().unwrap() > 0.45, "{paced}");
+    let taken = bench(&["consume"]);
+    // Each run sent one message before it began to measure.
+    assert_eq!(taken["messages"].as_u64(), Some(602), "{taken}");
+}
+
 /// Ends with the test, also when that fails.
 struct Follower(Child);
 

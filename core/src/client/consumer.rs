@@ -6,6 +6,7 @@
 //!
 //! Absent on purpose: POP, which needs a broker that hands messages out by itself.
 
+mod chosen;
 mod offsets;
 mod share;
 mod twins;
@@ -99,6 +100,8 @@ pub struct ConsumerConfig {
     pub reconsume_max: Option<i32>,
     /// A delivery that takes longer is sent back for another try (`consumeTimeout`); not when orderly.
     pub consume_timeout: Duration,
+    /// These queues in place of a share, of topics in [`ConsumerConfig::subscriptions`]; the host may change them.
+    pub assigned: Option<BTreeSet<MessageQueue>>,
     /// Where this client had come, of a broadcast: what [`ClientEvent::Progress`] told in its last life.
     pub offsets: BTreeMap<MessageQueue, i64>,
 }
@@ -170,6 +173,7 @@ impl ConsumerConfig {
             queue_span_max: 2000,
             reconsume_max: None,
             consume_timeout: Duration::from_secs(15 * 60),
+            assigned: None,
             offsets: BTreeMap::new(),
         }
     }
@@ -302,7 +306,7 @@ impl Consumer {
     /// The topics that it reads, its retry topic among them, and what is wanted.
     fn topics(&self) -> Vec<(String, Filter)> {
         let mut topics = self.config.subscriptions.clone();
-        if self.is_clustering() {
+        if self.is_clustering() && !self.is_chosen() {
             topics.push((self.retry_topic.clone(), Filter::all()));
         }
         topics
@@ -335,7 +339,7 @@ impl Consumer {
                 Start::First => ConsumeFromWhere::FirstOffset,
                 Start::Time(_) => ConsumeFromWhere::Timestamp,
             },
-            consume_type: ConsumeType::Passively,
+            consume_type: if self.is_chosen() { ConsumeType::Actively } else { ConsumeType::Passively },
             group_name: self.config.group.clone(),
             message_model: self.config.model,
             subscription_data_set: self.topics().into_iter().map(subscription).collect(),
@@ -498,7 +502,7 @@ impl Consumer {
         }
         let Some(out) = self.out.remove(&id) else { return };
         let now = tools.now.mono;
-        let is_clustering = self.is_clustering();
+        let (is_clustering, is_chosen) = (self.is_clustering(), self.is_chosen());
         let Some(lane) = self.lanes.get_mut(&out.queue) else { return };
         let (life, mut back) = (lane.life, Vec::new());
         for offset in out.offsets {
@@ -506,6 +510,9 @@ impl Consumer {
                 Verdict::Consumed => lane.done(offset),
                 // Who gets all messages by itself gets none of them twice.
                 Verdict::Later(_) if !is_clustering => lane.done(offset),
+                Verdict::Later(_) if is_chosen && !self.config.orderly => {
+                    Consumer::come_again(lane, offset, now);
+                }
                 Verdict::Later(_) if self.config.orderly => {
                     let tries = lane.again(offset);
                     lane.paused_until = now + ORDER_PAUSE;
@@ -602,7 +609,7 @@ impl Consumer {
     /// Asks and pulls for the queues that have nothing under way.
     fn work<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         let now = tools.now.mono;
-        let needs_lock = self.config.orderly && self.is_clustering();
+        let needs_lock = self.needs_lock();
         let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
         for queue in queues {
             let Some(lane) = self.lanes.get_mut(&queue) else { continue };
@@ -657,7 +664,7 @@ impl Consumer {
     fn hand_out<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         let now = tools.now.mono;
         let is_orderly = self.config.orderly;
-        let needs_lock = is_orderly && self.is_clustering();
+        let needs_lock = self.needs_lock();
         while self.out.len() < self.config.deliveries_max {
             let is_ready = |(_, lane): &(&MessageQueue, &Lane)| {
                 lane.has_waiting()
@@ -683,7 +690,7 @@ impl Consumer {
         if self.is_stopped {
             return None;
         }
-        let needs_lock = self.config.orderly && self.is_clustering();
+        let needs_lock = self.needs_lock();
         let mut due = Vec::from([self.commit_at]);
         due.extend((!self.is_asking_members).then_some(self.rebalance_at));
         due.extend((needs_lock && !self.lanes.is_empty()).then_some(self.lock_at));

@@ -91,6 +91,10 @@ pub enum ClientCommand {
     },
     /// What became of a delivery.
     Settle(DeliveryId, Verdict),
+    /// Consume these queues, of a consumer whose host chooses them ([`ConsumerConfig::assigned`]).
+    Assign(Vec<MessageQueue>),
+    /// Go on at this offset of a queue. Deliveries of it that are not settled count no more.
+    Seek(MessageQueue, i64),
     /// Commit at once what is consumed, not only every 5 s.
     Commit,
     /// Find something out.
@@ -245,6 +249,18 @@ impl Client {
                     consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
                 if let Some(consumer) = &mut self.consumer {
                     consumer.on_settled(id, verdict, &mut tools);
+                }
+            }
+            ClientCommand::Assign(queues) => {
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.on_assign(queues, now.mono);
+                }
+            }
+            ClientCommand::Seek(queue, offset) => {
+                let mut tools =
+                    consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.on_seek(&queue, offset, &mut tools);
                 }
             }
             ClientCommand::Commit => {

@@ -20,6 +20,8 @@ use tokio::task::LocalSet;
 const LOOK: Duration = Duration::from_millis(250);
 /// How long nothing may come before the end is given up.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Longer latencies count as this one.
+const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// Digits of a latency that are kept.
 const DIGITS: u8 = 3;
 
@@ -126,7 +128,8 @@ struct Tally {
 
 impl Tally {
     fn new() -> Result<Rc<Tally>, String> {
-        let latency = Histogram::new(DIGITS).map_err(|error| error.to_string())?;
+        let latency =
+            Histogram::new_with_bounds(1, LATENCY_MAX_US, DIGITS).map_err(|error| error.to_string())?;
         let now = Instant::now();
         Ok(Rc::new(Tally {
             begin: now,

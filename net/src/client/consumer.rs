@@ -200,6 +200,17 @@ impl Consumer {
         self.host.client_id()
     }
 
+    /// Consumes these queues from now on, of a consumer that was built with [`ConsumerBuilder::assign`], and of its topics.
+    pub fn assign(&self, queues: impl IntoIterator<Item = MessageQueue>) {
+        self.host.mailbox().post(ClientCommand::Assign(queues.into_iter().collect()));
+    }
+
+    /// Goes on at this offset of one of its queues. Messages of it that were taken before may still come, and their
+    /// acknowledgement counts no more.
+    pub fn seek(&self, queue: &MessageQueue, offset: i64) {
+        self.host.mailbox().post(ClientCommand::Seek(queue.clone(), offset));
+    }
+
     /// Commits what is acknowledged at once, and not only every 5 s.
     pub fn commit(&self) {
         self.host.mailbox().post(ClientCommand::Commit);
@@ -265,6 +276,14 @@ impl ConsumerBuilder {
         let topic = topic.into();
         self.config.subscriptions.retain(|(known, _)| *known != topic);
         self.config.subscriptions.push((topic, filter));
+        self
+    }
+
+    /// Consumes these queues, and no share of the group's (RocketMQ's lite pull with `assign`). Their topics must be subscribed to;
+    /// the group must have no members that share. [`super::PullConsumer::queues`] tells the queues.
+    #[must_use]
+    pub fn assign(mut self, queues: impl IntoIterator<Item = MessageQueue>) -> Self {
+        self.config.assigned = Some(queues.into_iter().collect());
         self
     }
 

@@ -106,7 +106,8 @@ mod tests {
     fn what_rocketmq_writes_is_read() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("offsets.json");
-        let text = "{\n\t\"offsetTable\":{{\n\t\t\"brokerName\":\"b\",\n\t\t\"queueId\":3,\n\t\t\"topic\":\"T\"\n\t}:7}\n}";
+        // As 5.5.0 writes it.
+        let text = "{\n\t\"offsetTable\":{\n\t\t{\n\t\t\t\"brokerName\":\"b\",\n\t\t\t\"queueId\":3,\n\t\t\t\"topic\":\"T\"\n\t\t}:7\n\t}\n}";
         fs::write(&path, text).expect("a file");
         let expect = BTreeMap::from([(MessageQueue::new("T", "b", 3), 7)]);
         assert_eq!(read(&path).expect("it is there"), Some(expect));

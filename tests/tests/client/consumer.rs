@@ -331,6 +331,43 @@ fn what_a_broker_will_never_grant_is_an_error_and_said_once() {
 }
 
 #[test]
+fn chosen_queues_are_read_from_where_the_host_says() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..1, &Target::RoundRobin, None);
+    let queue = |id| MessageQueue::new("T", "b10911", id);
+    produce(&mut world, 10..20, &Target::Queue(queue(1)), None);
+    produce(&mut world, 20..30, &Target::Queue(queue(2)), None);
+    let chosen =
+        |ids: &[i32]| ConsumerConfig { assigned: Some(ids.iter().map(|id| queue(*id)).collect()), ..group() };
+    let own = |seen: &Seen| bodies(seen).into_iter().filter(|body| *body > 0).collect::<Vec<_>>();
+    world.start_client(1, consumer(1, chosen(&[1])));
+    // One comes again, to the same client.
+    let seen = consume(&mut world, &[1], Duration::from_secs(3), |delivery| {
+        let fails = &delivery.messages[0].body[..] == b"15" && delivery.messages[0].reconsume_times == 0;
+        Some(if fails { Verdict::Later(1) } else { Verdict::Consumed })
+    });
+    assert_eq!(own(&seen[&1]), (10..20).collect::<Vec<_>>());
+    assert!(seen[&1].bodies.contains(&(15, 1)), "{:?}", seen[&1].bodies);
+    let end = 10 + i64::from(bodies(&seen[&1]).contains(&0));
+    world.command(1, ClientCommand::Seek(queue(1), end - 3));
+    let seen = consume(&mut world, &[1], Duration::from_secs(1), all_consumed);
+    assert_eq!(own(&seen[&1]), [17, 18, 19], "again from there");
+    world.command(1, ClientCommand::Assign(vec![queue(2)]));
+    world.command(1, ClientCommand::Seek(queue(2), 4));
+    let seen = consume(&mut world, &[1], Duration::from_secs(1), all_consumed);
+    let came = own(&seen[&1]);
+    assert!(came.ends_with(&[25, 26, 27, 28, 29]) && came.len() < 10, "{came:?}");
+    produce(&mut world, 30..31, &Target::Queue(queue(1)), None);
+    let seen = consume(&mut world, &[1], Duration::from_secs(1), all_consumed);
+    assert_eq!(own(&seen[&1]), [0; 0], "the first queue is given back");
+    // What was consumed is committed for the group.
+    world.kill(Id::Client(1));
+    world.start_client(2, consumer(2, chosen(&[1, 2])));
+    let seen = consume(&mut world, &[2], Duration::from_secs(2), all_consumed);
+    assert!(own(&seen[&2]).contains(&30) && !own(&seen[&2]).contains(&19), "{:?}", seen[&2].bodies);
+}
+
+#[test]
 fn a_commit_is_made_when_asked_for() {
     let mut world = World::new(&[9876], &[10911]);
     produce(&mut world, 0..4, &Target::RoundRobin, None);

@@ -8,6 +8,9 @@ impl Consumer {
         if self.is_asking_members || self.rebalance_at > tools.now.mono {
             return;
         }
+        if self.is_chosen() {
+            return self.take_chosen(tools);
+        }
         self.rebalance_at = tools.now.mono + REBALANCE_RETRY;
         if !self.is_clustering() {
             self.divide(None, tools);
@@ -110,7 +113,7 @@ impl Consumer {
         for id in &held {
             self.out.remove(id);
         }
-        if self.config.orderly {
+        if self.needs_lock() {
             match held.first() {
                 // The next owner must not begin while the application is at it.
                 Some(id) if !self.is_stopped => drop(self.leaving.insert(*id, queue.clone())),
@@ -137,7 +140,7 @@ impl Consumer {
 
     /// Asks for the locks of all queues, broker by broker.
     pub(super) fn lock<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
-        if !self.config.orderly || !self.is_clustering() || self.lock_at > tools.now.mono {
+        if !self.needs_lock() || self.lock_at > tools.now.mono {
             return;
         }
         self.lock_at = tools.now.mono + LOCK;
