@@ -15,6 +15,7 @@ use crate::history::{Report, Tell};
 use crate::plan::{NAMES, Plan, place};
 use crate::process::Process;
 use crate::workload::ClientOptions;
+use crate::workload::administrator::Administrator;
 use crate::workload::consumer::Consumer;
 use crate::workload::delayer::Delayer;
 use crate::workload::ordered::Member;
@@ -57,7 +58,15 @@ pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
     let listens = vec![(BROKER_PORT, Protocol::Remoting), (HA_PORT, Protocol::HaMaster)];
     // A host without a process is as good as none.
     let follower_start = if plan.follower { start } else { plan.ends_at + Duration::from_secs(1) };
-    let name_server = |life: Life| life.run(NameServer::new(NameServerConfig::default()));
+    // A deletion has to arrive too, where there are some.
+    let deletes = plan.clients.contains(&ClientKind::Administrator);
+    let name_server = move |life: Life| {
+        let config = NameServerConfig {
+            delete_topic_with_broker_registration: deletes,
+            ..NameServerConfig::default()
+        };
+        life.run(NameServer::new(config))
+    };
     let mut hosts = vec![
         host(0, vec![(NAME_SERVER_PORT, Protocol::Remoting)], start, 0, name_server),
         host(1, listens.clone(), start, plan.sizes.cold_per_mille, broker(plan, 0)),
@@ -109,6 +118,14 @@ fn more_clients(plan: &Plan) -> Vec<HostPlan> {
             life.run(machine)
         }));
     }
+    let at = place(ClientKind::Administrator);
+    let (options, edits) = (client(at), plan.administrator.clone());
+    let master: Arc<str> = SocketAddr::new(ip(1).into(), BROKER_PORT).to_string().into();
+    hosts.push(host(at, Vec::new(), starts(ClientKind::Administrator), 0, move |life| {
+        let (options, edits) = (options.clone(), Rc::clone(&edits));
+        let machine = Administrator::new(options, master.clone(), edits, since_start(&life), life.now);
+        life.run(machine)
+    }));
     hosts
 }
 

@@ -12,6 +12,7 @@ use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
 use crate::fault::{self, FaultEntry, FaultPlan, Target};
 use crate::history::Reader;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::workload::administrator::{self, TopicEdit};
 use crate::workload::consumer::ConsumerPlan;
 use crate::workload::delayer::{self, DelayedSend};
 use crate::workload::ordered::{self, MemberPlan};
@@ -20,7 +21,7 @@ use crate::workload::retrier::RetrierPlan;
 use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "namesrv",
     "master",
     "follower",
@@ -33,6 +34,7 @@ pub const NAMES: [&str; 12] = [
     "ordered-1",
     "ordered-2",
     "ordered-3",
+    "administrator",
 ];
 
 /// Who is who.
@@ -51,6 +53,7 @@ pub const fn place(client: ClientKind) -> usize {
         ClientKind::Delayer => 7,
         ClientKind::Retrier => 8,
         ClientKind::Ordered => 9,
+        ClientKind::Administrator => 12,
     }
 }
 
@@ -109,6 +112,9 @@ pub struct Plan {
     pub retrier: Rc<RetrierPlan>,
     /// What the members of the group that consumes in order do.
     pub ordered: Vec<MemberPlan>,
+    /// What the administrator does to topics.
+    #[serde(with = "shared", default)]
+    pub administrator: Rc<Vec<TopicEdit>>,
     /// The delay of each level, in seconds.
     pub delays_s: Vec<u64>,
     /// All is mended by then.
@@ -124,6 +130,8 @@ pub struct Plan {
 
 /// Messages begin to be sent after this.
 const SENDS_FROM: Duration = Duration::from_secs(2);
+/// What an administrator does in all.
+const EDITS: u32 = 150;
 /// Real sizes in one world of so many, tiny ones in the others: what happens once in a gigabyte happens in each run.
 const REAL_SIZES_IN: u64 = 8;
 
@@ -177,6 +185,13 @@ impl Plan {
             delayer: Rc::new(delayer::draw(&mut root.fork("delayed"), 40, 6, SENDS_FROM, until)),
             retrier: Rc::new(draw_retrier(&mut root.fork("retried"), until)),
             ordered: draw_members(&mut root.fork("members"), scenario.topics, until),
+            administrator: Rc::new(administrator::draw(
+                &mut root.fork("edits"),
+                EDITS,
+                30,
+                SENDS_FROM,
+                until,
+            )),
             delays_s: draw_delays(&mut root.fork("delays")),
             healed_at: scenario.faults_until(),
             audit_at: scenario.audit_at(),

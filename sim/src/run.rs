@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use gantry_core::broker::Broker;
+use gantry_core::namesrv::NameServer;
 use gantry_core::time::Instant;
 
-use crate::check::{Checkers, replica};
+use crate::check::{Checkers, ClientKind, registered, replica};
 use crate::cluster;
 use crate::log;
 use crate::plan::{CAST, Plan};
@@ -80,6 +82,12 @@ fn run_to_end(plan: &Plan) -> Outcome {
             Err(found) => violation = Some(found),
         }
     }
+    if violation.is_none() && plan.clients.contains(&ClientKind::Administrator) {
+        match compare_topics(&world) {
+            Ok(topics) => looked.push(("registered", topics)),
+            Err(found) => violation = Some(found),
+        }
+    }
     let at = world.now();
     Outcome {
         seed: plan.seed,
@@ -95,4 +103,13 @@ fn compare_logs(plan: &Plan, world: &mut World<Checkers>) -> Result<u64, Violati
     let master = world.disk(CAST.master).clone();
     let follower = world.disk(CAST.follower).clone();
     replica::compare(&plan.setup(), world.observer().ledger(), &master, &follower)
+}
+
+fn compare_topics(world: &World<Checkers>) -> Result<u64, Violation> {
+    let name_server =
+        world.machine(CAST.name_server).and_then(|machine| machine.downcast_ref::<NameServer>());
+    let master = world.machine(CAST.master).and_then(|machine| machine.downcast_ref::<Broker>());
+    // That both live is for other checkers to say.
+    let (Some(name_server), Some(master)) = (name_server, master) else { return Ok(0) };
+    registered::compare(name_server, master)
 }

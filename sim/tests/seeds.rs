@@ -11,6 +11,7 @@ const SKELETON: &str = include_str!("../../scenarios/skeleton.toml");
 const DELAY: &str = include_str!("../../scenarios/delay.toml");
 const RETRY: &str = include_str!("../../scenarios/retry.toml");
 const ORDERLY: &str = include_str!("../../scenarios/orderly.toml");
+const REGISTRATION: &str = include_str!("../../scenarios/registration.toml");
 const QUIET: &str = include_str!("../../scenarios/quiet.toml");
 const THREADS: usize = 2;
 
@@ -78,6 +79,11 @@ fn queues_are_locked_and_consumed_in_order() {
 }
 
 #[test]
+fn the_name_server_has_the_topics_of_its_broker() {
+    check_with_all_eyes(REGISTRATION, 0..60, 60);
+}
+
+#[test]
 fn nothing_fails_by_itself() {
     check(QUIET, 0..100);
 }
@@ -99,7 +105,7 @@ fn no_bug_that_was_found_comes_back() {
 
 #[test]
 fn a_plan_is_the_same_world_after_a_file() {
-    for (text, seed) in [(SKELETON, 7), (DELAY, 8), (RETRY, 9), (ORDERLY, 10)] {
+    for (text, seed) in [(SKELETON, 7), (DELAY, 8), (RETRY, 9), (ORDERLY, 10), (REGISTRATION, 11)] {
         let plan = Plan::draw(&Scenario::parse(text).expect("shipped"), seed);
         let again = Plan::from_toml(&plan.to_toml()).expect("just written");
         assert_eq!(run::run(&again).digest, run::run(&plan).digest, "seed {seed}");

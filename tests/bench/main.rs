@@ -19,6 +19,8 @@ mod load;
 #[cfg(target_os = "linux")]
 mod machine;
 #[cfg(target_os = "linux")]
+mod register;
+#[cfg(target_os = "linux")]
 mod server;
 #[cfg(target_os = "linux")]
 mod strace;
@@ -40,6 +42,8 @@ fn main() -> std::process::ExitCode {
         Cold(cold::Options),
         /// Be the broker alone, without sockets, and say what a message costs.
         Machine(machine::Options),
+        /// Count what registrations cost a broker and its name server.
+        Register(register::Options),
         /// Load a server and say how fast it answers.
         Load(load::Options),
     }
@@ -50,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Job::Bare(options) => bare::run(&options),
         Job::Cold(options) => cold::run(&options),
         Job::Machine(options) => machine::run(&options),
+        Job::Register(options) => register::run(&options),
         Job::Load(options) => load::main(&options),
     };
     match done {

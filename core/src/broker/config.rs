@@ -82,6 +82,11 @@ pub struct BrokerConfig {
     pub register_interval: Duration,
     /// `registerBrokerTimeoutMills`
     pub register_timeout: Duration,
+    /// `forceRegister`: sends the whole table every time. RocketMQ's default is true: tens of megabytes with many topics.
+    pub force_register: bool,
+    /// `compressedRegister`: whole tables go compressed. RocketMQ's default is false, and what its brokers then send its own name
+    /// servers refuse.
+    pub compressed_register: bool,
     /// How long to wait before the first and at most before every later attempt to reach a name server again.
     pub redial_min: Duration,
     /// See [`BrokerConfig::redial_min`].
@@ -152,6 +157,8 @@ impl BrokerConfig {
             notify_consumer_ids_changed: true,
             register_interval: Duration::from_secs(30),
             register_timeout: Duration::from_secs(24),
+            force_register: false,
+            compressed_register: true,
             redial_min: Duration::from_millis(200),
             redial_max: Duration::from_secs(10),
             offset_flush_interval: Duration::from_secs(5),

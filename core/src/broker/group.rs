@@ -1,6 +1,7 @@
 //! The settings of consumer groups: `subscriptionGroup.json` in memory.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -139,6 +140,12 @@ impl Groups {
             .get(group)
             .and_then(|topics| topics.get(topic))
             .is_some_and(|bits| bits & FORBID_READ != 0)
+    }
+
+    /// What this broker has, for slaves to compare.
+    pub(super) fn stamp(&self) -> String {
+        let DataVersion { state_version, counter, timestamp } = self.version;
+        format!("{state_version}:{counter}:{timestamp}")
     }
 
     /// What the file is to hold, and slaves get.

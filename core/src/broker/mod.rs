@@ -48,7 +48,7 @@ use crate::io::{
 };
 use crate::liveness::Scan;
 use crate::time::Instant;
-use crate::wire::body;
+use crate::wire::body::{self, TopicConfig};
 use crate::wire::{Command, Packet};
 use ack::{Acks, Watermarks};
 use calls::Calls;
@@ -258,6 +258,16 @@ impl Broker {
         &self.store
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.config.broker_name
+    }
+
+    /// All its topics.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicConfig> {
+        self.topics.iter().map(|topic| &topic.config)
+    }
+
     /// What a group has committed for a queue.
     pub fn committed_offset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
         self.offsets.look_up(group, topic, queue_id)
@@ -313,7 +323,7 @@ impl Broker {
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
         let is_taken = if conn.is_dialled() {
-            self.register.on_response(conn, response, &self.config, env)
+            self.register.on_response(now.mono, conn, response, &self.config, env)
                 || self.on_master_answer(now, conn, response, env)
                 || self.on_slave_answer(now, conn, response, env)
         } else {
@@ -413,7 +423,7 @@ impl Broker {
         match self.phase {
             Phase::New | Phase::Recovering | Phase::Ready | Phase::Stopped => {}
             Phase::Leaving { until } if until == Instant::ZERO => {
-                self.register.leave(now.mono, &self.config, env);
+                self.register.leave(now.mono, &self.topics, &self.config, env);
                 self.phase = Phase::Leaving { until: now.mono + self.config.unregister_timeout };
                 self.advance_stop(now, env);
             }
@@ -690,7 +700,7 @@ impl<D: Disk> Machine<D> for Broker {
             when_serving(self.offsets.deadline(), "consumerOffset.json"),
             when_serving(self.delays.file_deadline(), "delayOffset.json"),
             named(self.delays.deadline().filter(|_| self.delivers()), "delivery of delayed messages"),
-            when_serving(self.register.deadline(&self.topics), "registration"),
+            when_serving(self.register.deadline(&self.topics, &self.config), "registration"),
             self.upstream_deadline(),
         ]
         .into_iter()

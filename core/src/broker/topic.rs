@@ -4,7 +4,7 @@
 //! is acknowledged in it only once the file that holds it is durable (see [`super::ack`]). When the file itself was lost, topics are
 //! made again from the queues that the store has.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -21,6 +21,8 @@ use crate::wire::body::{self, BodyError, DataVersion, TopicConfig, TopicConfigSe
 
 /// Queues of SCHEDULE_TOPIC_XXXX: one a delay level.
 const SCHEDULE_QUEUES: i32 = 18;
+/// Names of deleted topics that are kept for name servers which have not heard of it.
+const DELETED_MAX: usize = 1024;
 
 /// A topic.
 #[derive(Debug)]
@@ -59,6 +61,10 @@ pub(super) struct Topics {
     version: DataVersion,
     pub(super) deletions: Deletions,
     pub(super) file: ConfigFile,
+    /// The newest deletions, by the change that made them.
+    deleted: VecDeque<(Generation, String)>,
+    /// Deletions up to this one are forgotten.
+    deleted_forgotten: Generation,
 }
 
 impl Topics {
@@ -70,6 +76,8 @@ impl Topics {
             version: DataVersion::default(),
             deletions: Deletions::default(),
             file: ConfigFile::new("config/topics.json"),
+            deleted: VecDeque::new(),
+            deleted_forgotten: Generation::default(),
         };
         for topic in system_topics(config) {
             topics.insert(topic);
@@ -112,10 +120,8 @@ impl Topics {
         let gone = self.iter().map(|topic| topic.config.topic_name.clone());
         let gone: Vec<String> = gone.filter(|name| !table.contains_key(name)).collect();
         for name in gone {
-            if let Some(at) = self.by_name.remove(&name) {
-                self.slots[at] = None;
-                tracing::info!(topic = name, "the master has this topic no more");
-            }
+            tracing::info!(topic = name, "the master has this topic no more");
+            self.remove(name);
         }
         for (name, config) in table {
             let config = TopicConfig { topic_name: name, ..config };
@@ -167,22 +173,38 @@ impl Topics {
         self.slots.iter_mut().flatten()
     }
 
-    /// Forgets a topic, whose records below `upto` in the log do not count any more. Name servers keep it until they are told by
-    /// the administrator, as in RocketMQ.
+    /// Forgets a topic, whose records below `upto` in the log do not count any more. RocketMQ's name servers keep it until they are
+    /// told by the administrator.
     pub(super) fn delete(&mut self, wall: WallMs, name: &str, upto: u64) {
-        if let Some(at) = self.by_name.remove(name) {
-            self.slots[at] = None;
-        }
         self.advance_version(wall);
+        self.remove(name.into());
         self.deletions.note(name, upto, self.file.generation());
         tracing::info!(topic = name, upto, "topic deleted");
     }
 
+    fn remove(&mut self, name: String) {
+        let Some(at) = self.by_name.remove(&name) else { return };
+        self.slots[at] = None;
+        self.deleted.push_back((self.file.generation(), name));
+        if self.deleted.len() > DELETED_MAX
+            && let Some((forgotten, _)) = self.deleted.pop_front()
+        {
+            self.deleted_forgotten = forgotten;
+        }
+    }
+
+    /// Topics deleted after `since` and not made again; none when so many were that not all are remembered.
+    pub(super) fn deleted_since(&self, since: Generation) -> Option<BTreeSet<&str>> {
+        if since < self.deleted_forgotten {
+            return None;
+        }
+        let deleted = self.deleted.iter().filter(|(generation, _)| *generation > since);
+        Some(deleted.map(|(_, name)| name.as_str()).filter(|name| self.get(name).is_none()).collect())
+    }
+
     /// Makes or changes a topic.
     pub(super) fn put(&mut self, wall: WallMs, config: TopicConfig) {
-        self.file.touch();
-        self.version.counter += 1;
-        self.version.timestamp = wall.0;
+        self.advance_version(wall);
         tracing::info!(
             topic = config.topic_name,
             read_queues = config.read_queue_nums,
@@ -288,6 +310,16 @@ impl Topics {
         TopicConfigSerializeWrapper { gantry_deleted_topics: Some(durable), ..self.wrapper_of(|_| true) }
     }
 
+    /// What this broker has, as a slave tells its master: version and deletions.
+    pub(super) fn stamp(&self) -> String {
+        stamp(self.version, &self.deletions.list().unwrap_or_default())
+    }
+
+    /// What a slave has that took everything from [`Topics::wrapper_for_slaves`].
+    pub(super) fn stamp_for_slaves(&self) -> String {
+        stamp(self.version, &self.deletions.durable(|change| self.file.is_durable(change)))
+    }
+
     /// The same of some topics only.
     pub(super) fn wrapper_of(&self, takes: impl Fn(&Topic) -> bool) -> TopicConfigSerializeWrapper {
         let taken = self.iter().filter(|topic| takes(topic));
@@ -311,6 +343,11 @@ impl Topics {
             assert!(topic.changed <= self.file.generation(), "no change lies in the future");
         }
     }
+}
+
+fn stamp(version: DataVersion, deletions: &BTreeMap<String, u64>) -> String {
+    let DataVersion { state_version, counter, timestamp } = version;
+    format!("{state_version}:{counter}:{timestamp}:{:08x}", crc32fast::hash(&body::encode(deletions)))
 }
 
 fn system_topics(config: &BrokerConfig) -> Vec<TopicConfig> {

@@ -1,6 +1,7 @@
 //! What a slave asks of its master over the port of the clients: topics, groups, offsets, delay levels.
 //!
 //! RocketMQ's slaves poll for them (`SlaveSynchronize`), so a Gantry slave can follow a Java master and the other way round.
+//! A Gantry slave says what it has of topics and groups, and a Gantry master answers without them when it has the same.
 //! Beside the polls of every [`super::BrokerConfig::slave_sync_interval`] there is one whenever the log brought a queue that was
 //! not known: a new topic is served as soon as its messages are here.
 //!
@@ -18,10 +19,12 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::group::Groups;
 use super::ha::cut::Cut;
 use super::ha::epochs::is_rising;
 use super::ha::{MasterLog, Verdict};
 use super::store::{CUT_FILE, FlushMode};
+use super::topic::Topics;
 use super::{Broker, BrokerEvent};
 use crate::io::{ConnId, Disk, DiskError, Effect, Env, Now, Peer, Protocol, SyncId};
 use crate::time::{Duration, Instant};
@@ -46,6 +49,17 @@ pub(super) const KEEPS: &str = "gantryKeeps";
 pub(super) const LOG_MIN: &str = "gantryLogMin";
 /// In the question of a Gantry slave: where it is reached, on the port of the clients and on that of replication.
 pub(super) const SLAVE: [&str; 2] = ["gantryAddr", "gantryHaAddr"];
+/// In a Gantry slave's question: the stamp of what it has.
+pub(super) const HAS: &str = "gantryHas";
+/// In a Gantry master's answer: it has the same, and sends nothing.
+pub(super) const SAME: &str = "gantrySame";
+
+/// Whether a slave that asks has the same as this stamp; the answer then.
+pub(super) fn same(request: &Command, stamp: &str) -> Option<Command> {
+    let has = request.ext.get(HAS)?;
+    let fields = Vec::from([(Cow::Borrowed(SAME), Cow::Borrowed("true"))]);
+    (*has == *stamp).then(|| Command::response(request, response_code::SUCCESS, Ext::Fields(fields)))
+}
 
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -176,6 +190,7 @@ impl Upstream {
         now: Instant,
         master: Option<&str>,
         queues: usize,
+        stamps: &Stamps<'_>,
         interval: Duration,
         env: &mut Env<'_, D, BrokerEvent>,
     ) {
@@ -211,16 +226,16 @@ impl Upstream {
                         self.asks.extend([Ask::Topics, Ask::Groups, Ask::Offsets, Ask::Delays]);
                     }
                 }
-                self.ask_next(now, env);
+                self.ask_next(now, stamps, env);
             }
         }
     }
 
-    fn ask_next<D>(&mut self, now: Instant, env: &mut Env<'_, D, BrokerEvent>) {
+    fn ask_next<D>(&mut self, now: Instant, stamps: &Stamps<'_>, env: &mut Env<'_, D, BrokerEvent>) {
         let State::Up { conn, under_way } = &mut self.state else { return };
         let Some(ask) = self.asks.pop_front() else { return };
         self.next_opaque = self.next_opaque.wrapping_add(1);
-        let request = Command { opaque: self.next_opaque, ..request_of(&ask, &self.own) };
+        let request = Command { opaque: self.next_opaque, ..request_of(&ask, &self.own, stamps) };
         env.send(*conn, Packet::Command(request));
         *under_way = Some(UnderWay { opaque: self.next_opaque, ask, deadline: now + ANSWER_TIMEOUT });
     }
@@ -239,16 +254,25 @@ impl Upstream {
     }
 }
 
-fn request_of(ask: &Ask, own: &[String; 2]) -> Command {
+/// Where the stamps of this slave's tables come from.
+struct Stamps<'a> {
+    topics: &'a Topics,
+    groups: &'a Groups,
+}
+
+fn request_of(ask: &Ask, own: &[String; 2], stamps: &Stamps<'_>) -> Command {
     let plain = |code: i32| Command::request(code, Ext::None);
+    let having = |code: i32, stamp: String| {
+        Command::request(code, Ext::Fields(Vec::from([(Cow::Borrowed(HAS), Cow::Owned(stamp))])))
+    };
     match ask {
         Ask::Epochs => {
             let fields = SLAVE.iter().zip(own);
             let fields = fields.map(|(name, value)| (Cow::Borrowed(*name), Cow::Owned(value.clone())));
             Command::request(request_code::GET_BROKER_EPOCH_CACHE, Ext::Fields(fields.collect()))
         }
-        Ask::Topics => plain(request_code::GET_ALL_TOPIC_CONFIG),
-        Ask::Groups => plain(request_code::GET_ALL_SUBSCRIPTIONGROUP_CONFIG),
+        Ask::Topics => having(request_code::GET_ALL_TOPIC_CONFIG, stamps.topics.stamp()),
+        Ask::Groups => having(request_code::GET_ALL_SUBSCRIPTIONGROUP_CONFIG, stamps.groups.stamp()),
         Ask::Offsets => plain(request_code::GET_ALL_CONSUMER_OFFSET),
         Ask::Delays => plain(request_code::GET_ALL_DELAY_OFFSET),
         Ask::Home(commit) => {
@@ -286,6 +310,9 @@ impl Broker {
         if answer.code != response_code::SUCCESS {
             let remark = answer.remark.as_deref().unwrap_or_default();
             tracing::warn!(?ask, code = answer.code, remark, "the master refuses");
+            return true;
+        }
+        if answer.ext.get(SAME).is_some() {
             return true;
         }
         if let Err(error) = self.take_master_answer(&ask, answer) {
@@ -390,7 +417,8 @@ impl Broker {
             }
             let master = self.replication.master_addr(&self.register.master);
             let (queues, interval) = (self.store.queue_count(), self.config.slave_sync_interval);
-            self.upstream.settle(now.mono, master, queues, interval, env);
+            let stamps = Stamps { topics: &self.topics, groups: &self.groups };
+            self.upstream.settle(now.mono, master, queues, &stamps, interval, env);
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::io::{CloseReason, ConnId, Disk, DiskError, Effect, Env, Input, Machin
 use crate::liveness::{Scan, Verdict};
 use crate::probe::Probe;
 use crate::time::{Duration, Instant};
+use crate::wire::body::QueueData;
 use crate::wire::{self, Packet};
 use kv::KvConfig;
 use save::{File, Saves};
@@ -118,6 +119,14 @@ impl NameServer {
     /// Live brokers, as `(name, id, address)`, by address.
     pub fn live_brokers(&self) -> impl Iterator<Item = (&str, i64, &str)> {
         self.tables.live.iter().map(|(addr, live)| (live.broker_name.as_str(), live.broker_id, addr.as_str()))
+    }
+
+    /// Topics on a broker name with their queues as they are served, by topic.
+    pub fn topics_of(&self, broker_name: &str) -> impl Iterator<Item = (&str, QueueData)> {
+        self.tables.topics.iter().filter_map(move |(topic, on_brokers)| {
+            let queues = on_brokers.get(broker_name)?;
+            Some((topic.as_str(), QueueData { perm: queues.perm, ..queues.registered.clone() }))
+        })
     }
 
     fn on_start<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, Event>) {

@@ -4,6 +4,10 @@
 //! registration changes nothing, an address that another one replaces under its id is forgotten at once, and so is what an
 //! address was before it came back under another name.
 //!
+//! Gantry's brokers send a change alone, with the version that it builds on. It is taken only over the connection that
+//! brought the whole table and only on top of that version, so that no history of lost or repeated messages leads elsewhere.
+//! Whatever else changes the topics of a broker (an administrator, another address of its name) has its whole table asked for.
+//!
 //! One rule is stronger: a registration whose version is the known one still corrects queue counts that differ. RocketMQ's
 //! brokers send a change as a registration of one topic with the new version, and if an earlier one got lost, the full
 //! registration that follows carries the same version and would be passed over.
@@ -18,7 +22,9 @@ use tracing::{debug, info, warn};
 use super::tables::{Live, MASTER_ID, Queues, Tables};
 use crate::io::ConnId;
 use crate::time::{Duration, Instant};
-use crate::wire::body::{BrokerData, QueueData, RegisterBrokerBody, TopicConfig, perm};
+use crate::wire::body::{
+    BrokerData, DataVersion, QueueData, RegisterBrokerBody, RegistrationChange, TopicConfig, perm,
+};
 use crate::wire::request::{RegisterBrokerRequest, RegisterBrokerResponse};
 
 /// For how long a broker may be silent, unless it says otherwise (`DEFAULT_BROKER_CHANNEL_EXPIRED_TIME`).
@@ -39,20 +45,32 @@ impl Registration<'_> {
     fn topics(&self) -> &BTreeMap<String, TopicConfig> {
         &self.body.topic_config_serialize_wrapper.topic_config_table
     }
+
+    fn version(&self) -> DataVersion {
+        self.body.topic_config_serialize_wrapper.data_version
+    }
 }
 
-/// A single topic came from a broker that is not registered yet: it must send all of them first.
+/// Why a registration is not taken: all topics must come first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct NotRegistered;
+pub(crate) enum Refused {
+    /// A single topic came from a broker that is not registered yet.
+    NotRegistered,
+    /// A change builds on something else than what is here.
+    UnknownBase,
+}
 
 impl Tables {
     /// Takes a registration and answers with the master's addresses, for a slave.
     pub(crate) fn register(
         &mut self,
         registration: Registration<'_>,
-    ) -> Result<RegisterBrokerResponse, NotRegistered> {
+    ) -> Result<RegisterBrokerResponse, Refused> {
+        if let Some(change) = &registration.body.gantry_change {
+            return self.register_change(&registration, change);
+        }
         let header = registration.header;
-        let version = registration.body.topic_config_serialize_wrapper.data_version;
+        let version = registration.version();
         let known = self
             .brokers
             .get(&header.broker_name)
@@ -74,7 +92,7 @@ impl Tables {
             return Ok(RegisterBrokerResponse::default());
         }
         if known.is_none() && registration.topics().len() == 1 {
-            return Err(NotRegistered);
+            return Err(Refused::NotRegistered);
         }
         let previous = self.take_place(&registration, known);
         let first = previous.is_none();
@@ -90,6 +108,7 @@ impl Tables {
                 data_version: version,
                 conn: registration.conn,
                 ha_server_addr: header.ha_server_addr.clone(),
+                is_astray: false,
             },
         );
         if first {
@@ -106,6 +125,47 @@ impl Tables {
             self.filter_servers.insert(header.broker_addr.clone(), registration.body.filter_server_list);
         }
         Ok(self.master_for(header))
+    }
+
+    /// Takes what changed since the version that it builds on.
+    fn register_change(
+        &mut self,
+        registration: &Registration<'_>,
+        change: &RegistrationChange,
+    ) -> Result<RegisterBrokerResponse, Refused> {
+        let header = registration.header;
+        let is_base = self.live_of(&header.cluster_name, &header.broker_addr).is_some_and(|live| {
+            let is_same = live.broker_name == header.broker_name && live.broker_id == header.broker_id;
+            is_same && live.conn == registration.conn && live.data_version == change.base
+        });
+        if !is_base {
+            return Err(Refused::UnknownBase);
+        }
+        if let Some(read_only) = self.counts(header) {
+            for topic in change.gone.iter().filter(|_| registration.delete_missing_topics) {
+                self.drop_queues(topic, &header.broker_name);
+            }
+            for (topic, config) in registration.topics() {
+                self.merge_topic(&header.broker_name, topic, config, read_only, true);
+            }
+        }
+        if let Some(live) = self.live.get_mut(&header.broker_addr) {
+            live.heard = registration.now;
+            live.data_version = registration.version();
+            live.ha_server_addr = header.ha_server_addr.clone();
+        }
+        Ok(self.master_for(header))
+    }
+
+    /// Whether a registered broker's topics are taken, and then whether for reading only: those of a master, or of the slave
+    /// with the lowest id (5.x: it may act as master).
+    fn counts(&self, header: &RegisterBrokerRequest) -> Option<bool> {
+        let broker = self.brokers.get(&header.broker_name)?;
+        if header.broker_id == MASTER_ID {
+            return Some(false);
+        }
+        let lowest = broker.broker_addrs.keys().next() == Some(&header.broker_id);
+        (header.enable_acting_master.is_some() && lowest).then_some(broker.enable_acting_master)
     }
 
     /// Makes `header`'s address the one of its name and id, and nothing else; what that address was before, if it was the
@@ -146,17 +206,10 @@ impl Tables {
         previous.filter(|live| live.broker_id == header.broker_id)
     }
 
-    /// Takes over the topics of a master, or of the slave with the lowest id (5.x: it may act as master).
+    /// Takes over the topics, if they count.
     fn merge_topics(&mut self, registration: &Registration<'_>, first: bool, changed: bool) {
         let header = registration.header;
-        let Some(broker) = self.brokers.get(&header.broker_name) else { return };
-        let is_master = header.broker_id == MASTER_ID;
-        let lowest = broker.broker_addrs.keys().next() == Some(&header.broker_id);
-        let is_prime_slave = !is_master && header.enable_acting_master.is_some() && lowest;
-        if !is_master && !is_prime_slave {
-            return;
-        }
-        let read_only = is_prime_slave && broker.enable_acting_master;
+        let Some(read_only) = self.counts(header) else { return };
         let name = header.broker_name.clone();
         let mappings = registration.body.topic_config_serialize_wrapper.topic_queue_mapping_info_map.as_ref();
         if registration.delete_missing_topics && mappings.is_none_or(BTreeMap::is_empty) {
@@ -243,6 +296,17 @@ impl Tables {
                 queues.perm &= !perm::WRITE;
             }
         }
+        // The slave with the lowest id may be another one now.
+        self.want_tables(|whose| whose == name);
+    }
+
+    /// Drops a broker name's queues of one topic.
+    fn drop_queues(&mut self, topic: &str, name: &str) {
+        let Some(on_brokers) = self.topics.get_mut(topic) else { return };
+        on_brokers.remove(name);
+        if on_brokers.is_empty() {
+            self.topics.remove(topic);
+        }
     }
 
     fn leave_cluster(&mut self, cluster: &str, name: &str) {
@@ -278,15 +342,13 @@ impl Tables {
     /// Deletes a topic, of one cluster or of all.
     pub(crate) fn delete_topic(&mut self, topic: &str, cluster: Option<&str>) {
         let Some(on_brokers) = self.topics.get_mut(topic) else { return };
-        match cluster {
-            None => on_brokers.clear(),
-            Some(cluster) => {
-                let names = self.clusters.get(cluster);
-                on_brokers.retain(|name, _| names.is_none_or(|names| !names.contains(name)));
-            }
-        }
-        if on_brokers.is_empty() {
-            self.topics.remove(topic);
+        let names = cluster.map(|cluster| self.clusters.get(cluster));
+        let is_deleted = |name: &String| names.is_none_or(|of| of.is_some_and(|of| of.contains(name)));
+        let deleted: Vec<String> = on_brokers.keys().filter(|name| is_deleted(name)).cloned().collect();
+        for name in deleted {
+            self.drop_queues(topic, &name);
+            // It comes back, if the broker still has it.
+            self.want_tables(|whose| whose == name);
         }
     }
 
@@ -301,6 +363,9 @@ impl Tables {
         }
         let on_brokers = self.topics.entry(topic.into()).or_default();
         for data in queue_datas {
+            for live in self.live.values_mut().filter(|live| live.broker_name == data.broker_name) {
+                live.is_astray = true;
+            }
             on_brokers.insert(data.broker_name.clone(), Queues { perm: data.perm, registered: data });
         }
     }

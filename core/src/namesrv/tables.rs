@@ -49,6 +49,8 @@ pub(crate) struct Live {
     pub(crate) data_version: DataVersion,
     pub(crate) conn: ConnId,
     pub(crate) ha_server_addr: String,
+    /// Somebody else has changed what this broker registered, or what of it counts: the whole table is wanted.
+    pub(crate) is_astray: bool,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +78,13 @@ impl Tables {
             && let Some(live) = self.live.get_mut(addr)
         {
             live.heard = now;
+        }
+    }
+
+    /// Has the whole table of brokers asked for, with their next sign of life.
+    pub(crate) fn want_tables(&mut self, whose: impl Fn(&str) -> bool) {
+        for live in self.live.values_mut().filter(|live| whose(&live.broker_name)) {
+            live.is_astray = true;
         }
     }
 

@@ -19,6 +19,7 @@ pub mod one_value;
 pub mod order;
 pub mod ordered;
 pub mod phantom;
+pub mod registered;
 pub mod replica;
 pub mod retries;
 pub mod routes;
@@ -107,6 +108,8 @@ pub enum ClientKind {
     Retrier,
     /// See [`crate::workload::ordered`].
     Ordered,
+    /// See [`crate::workload::administrator`].
+    Administrator,
 }
 
 impl Setup {
@@ -232,6 +235,8 @@ impl Checkers {
         for client in &setup.clients {
             match client {
                 ClientKind::Delayer => checkers.push(Box::new(delays::Delays::default())),
+                // What is left is compared in the end: [`registered`].
+                ClientKind::Administrator => {}
                 ClientKind::Retrier => checkers.push(Box::new(retries::Retries::default())),
                 ClientKind::Ordered => {
                     checkers.push(Box::new(ordered::Ordered::default()));

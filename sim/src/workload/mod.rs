@@ -6,6 +6,7 @@
 //! Absent on purpose: cleverness. A driver does what RocketMQ's client does on the wire and reports all it sees; folding
 //! retries into one success, or filtering duplicates, is left to the checkers.
 
+pub mod administrator;
 pub mod consumer;
 pub mod delayer;
 pub mod desk;

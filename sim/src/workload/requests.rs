@@ -39,6 +39,12 @@ pub mod code {
     pub const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
     /// QUERY_DATA_VERSION, which also counts as a sign of life.
     pub const QUERY_DATA_VERSION: i32 = 322;
+    /// UPDATE_AND_CREATE_TOPIC.
+    pub const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+    /// DELETE_TOPIC_IN_BROKER.
+    pub const DELETE_TOPIC_IN_BROKER: i32 = 215;
+    /// DELETE_TOPIC_IN_NAMESRV.
+    pub const DELETE_TOPIC_IN_NAMESRV: i32 = 216;
     /// BROKER_HEARTBEAT.
     pub const BROKER_HEARTBEAT: i32 = 904;
 }
@@ -93,6 +99,31 @@ fn number(name: &'static str, value: i64) -> Field {
 /// Asks a name server for a topic's route.
 pub fn route(topic: &str) -> Command {
     Command::request(code::GET_ROUTEINFO_BY_TOPIC, Ext::Fields(vec![field("topic", topic.to_owned())]))
+}
+
+/// Makes a topic at a broker, or changes it.
+pub fn make_topic(topic: &str, queues: i32) -> Command {
+    let fields = vec![
+        field("topic", topic.to_owned()),
+        field("defaultTopic", AUTO_CREATE_TOPIC),
+        number("readQueueNums", queues.into()),
+        number("writeQueueNums", queues.into()),
+        number("perm", 6),
+        field("topicFilterType", "SINGLE_TAG"),
+        number("topicSysFlag", 0),
+        field("order", "false"),
+    ];
+    Command::request(code::UPDATE_AND_CREATE_TOPIC, Ext::Fields(fields))
+}
+
+/// Deletes a topic at a broker.
+pub fn delete_topic(topic: &str) -> Command {
+    Command::request(code::DELETE_TOPIC_IN_BROKER, Ext::Fields(vec![field("topic", topic.to_owned())]))
+}
+
+/// Deletes a topic at a name server.
+pub fn delete_topic_there(topic: &str) -> Command {
+    Command::request(code::DELETE_TOPIC_IN_NAMESRV, Ext::Fields(vec![field("topic", topic.to_owned())]))
 }
 
 /// A message to be sent.

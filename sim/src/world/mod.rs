@@ -348,6 +348,11 @@ impl<O: Observer> World<O> {
         }
     }
 
+    /// A host's machine, if one lives there.
+    pub fn machine(&self, host: HostId) -> Option<&dyn std::any::Any> {
+        self.hosts[host.0].process.as_deref().map(Process::machine)
+    }
+
     /// Figures of the run so far.
     pub fn stats(&self) -> Stats {
         self.stats

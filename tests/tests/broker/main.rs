@@ -9,6 +9,7 @@ mod messages;
 mod names;
 mod nonsense;
 mod offsets;
+mod registration;
 mod replicas;
 mod retries;
 mod sessions;

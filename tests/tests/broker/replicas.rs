@@ -149,6 +149,12 @@ impl Net {
                     self.node(from).input(Input::Received { conn, packet: Packet::Command(answer) });
                     moved = true;
                 }
+                (None, Packet::Command(command)) if command.code == request_code::QUERY_DATA_VERSION => {
+                    let code = response_code::REQUEST_CODE_NOT_SUPPORTED;
+                    let answer = Command::error(&command, code, "a name server of long ago");
+                    self.node(from).input(Input::Received { conn, packet: Packet::Command(answer) });
+                    moved = true;
+                }
                 (None, Packet::Command(command)) => self.node(from).wires().sent.push((conn, command)),
                 (None, Packet::HaReport { .. } | Packet::HaBlock { .. }) => {}
             }

@@ -11,6 +11,7 @@ use gantry_core::wire::request::{Header, RegisterBrokerResponse};
 use gantry_core::wire::{Command, Ext};
 
 use super::harness::{World, commit, config, poll, pull, send};
+use super::registration::{delete_topic, make_topic};
 
 const MASTER: &str = "127.0.0.1:10911";
 const MASTER_HA: &str = "127.0.0.1:10912";
@@ -22,6 +23,8 @@ pub(crate) struct Pair {
     /// The master's name of each connection that the slave made.
     wires: BTreeMap<ConnId, ConnId>,
     conns: u64,
+    /// Bodies of the answers that named topics or groups, in bytes.
+    tables: Vec<usize>,
 }
 
 pub(crate) fn slave_config() -> BrokerConfig {
@@ -36,7 +39,8 @@ pub(crate) fn slave_config() -> BrokerConfig {
 impl Pair {
     pub(crate) fn new(master: BrokerConfig, slave: BrokerConfig) -> Pair {
         let (master, slave) = (World::new(master), World::new(slave));
-        let mut pair = Pair { master: Some(master), slave, wires: BTreeMap::new(), conns: 100 };
+        let mut pair =
+            Pair { master: Some(master), slave, wires: BTreeMap::new(), conns: 100, tables: Vec::new() };
         pair.pass(Duration::from_secs(5));
         pair
     }
@@ -141,6 +145,13 @@ impl Pair {
                 }
                 continue;
             };
+            if let Packet::Command(answer) = &packet
+                && [&b"topicConfigTable"[..], b"subscriptionGroupTable"]
+                    .iter()
+                    .any(|name| answer.body.windows(name.len()).any(|part| part == *name))
+            {
+                self.tables.push(answer.body.len());
+            }
             self.slave.input(Input::Received { conn: *conn, packet });
             master.input(Input::Drained { conn: theirs });
             moved = true;
@@ -220,6 +231,32 @@ fn a_slave_takes_its_masters_tables() {
     let topic = Command::request(request_code::GET_ALL_TOPIC_CONFIG, Ext::None);
     let (ours, theirs) = (pair.slave.call(conn, topic.clone()), pair.master().call(client, topic));
     assert_eq!(ours.body, theirs.body, "the same table, of the same version");
+}
+
+#[test]
+fn a_slave_is_sent_tables_only_when_it_has_others() {
+    let mut pair = Pair::new(config(), slave_config());
+    pair.pass(Duration::from_secs(30));
+    pair.tables.clear();
+    pair.pass(Duration::from_secs(60));
+    assert_eq!(pair.tables, [0; 0], "nothing has changed");
+    let client = {
+        let master = pair.master.as_mut().expect("there is one");
+        let client = master.connect(1);
+        master.call(client, make_topic("T", 3, 6));
+        client
+    };
+    pair.pass(Duration::from_secs(30));
+    assert_eq!(pair.tables.len(), 1, "the topics once, the groups not");
+    let has = |pair: &Pair| pair.slave.broker().topics().any(|topic| topic.topic_name == "T");
+    assert!(has(&pair));
+    // A deletion is told when it is durable, and only then the same table counts as the same.
+    pair.master.as_mut().expect("there is one").call(client, delete_topic("T"));
+    pair.pass(Duration::from_secs(30));
+    assert!(!has(&pair));
+    pair.tables.clear();
+    pair.pass(Duration::from_secs(60));
+    assert_eq!(pair.tables, [0; 0]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::super::producer::Client;
 use super::super::reply::{Answer, Refusal};
-use super::super::{Broker, names};
+use super::super::{Broker, names, upstream};
 use super::topic::page;
 use crate::io::{ConnId, Now};
 use crate::wire::body::{
@@ -66,6 +66,9 @@ impl Broker {
     /// Everything, or a page of it in the order of names.
     pub(super) fn on_get_all_groups(&mut self, request: &Command) -> Result<Answer, Refusal> {
         let header: GetAllSubscriptionGroupRequest = request.header()?;
+        if let Some(same) = upstream::same(request, &self.groups.stamp()) {
+            return Ok(Answer::Now(same));
+        }
         let mut wrapper = self.groups.wrapper();
         let total = wrapper.subscription_group_table.len();
         let version = header.data_version.as_deref();

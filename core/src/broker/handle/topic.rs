@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::super::ack::{Ack, Safety};
 use super::super::reply::{Answer, Refusal};
-use super::super::{Broker, BrokerEvent, names};
+use super::super::{Broker, BrokerEvent, names, upstream};
 use crate::io::{ConnId, Disk, Env, Now};
 use crate::wire::body::{
     self, CreateTopicListRequestBody, DataVersion, GroupList, MessageQueue, MqMap, TopicConfig,
@@ -197,6 +197,9 @@ impl Broker {
     /// Everything, or a page of it in the order of names.
     pub(super) fn on_get_all_topics(&mut self, request: &Command) -> Result<Answer, Refusal> {
         let header: GetAllTopicConfigRequest = request.header()?;
+        if let Some(same) = upstream::same(request, &self.topics.stamp_for_slaves()) {
+            return Ok(Answer::Now(same));
+        }
         let mut wrapper = self.topics.wrapper_for_slaves();
         let total = wrapper.topic_config_table.len();
         if let Some(page) =

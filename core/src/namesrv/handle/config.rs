@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Answer, refuse};
 use crate::io::ConnId;
 use crate::namesrv::NameServer;
-use crate::namesrv::config::{SettingError, format_properties, parse_properties};
+use crate::namesrv::config::{NameServerConfig, SettingError, format_properties, parse_properties};
 use crate::namesrv::save::File;
 use crate::wire::code::response_code;
 use crate::wire::{Command, Ext};
@@ -37,6 +37,10 @@ impl NameServer {
         tracing::info!(properties = %text.trim(), "settings changed online");
         if config.scan_not_active_broker_interval_ms != self.config.scan_not_active_broker_interval_ms {
             self.scan = None;
+        }
+        let deletes = |config: &NameServerConfig| config.delete_topic_with_broker_registration;
+        if deletes(&config) && !deletes(&self.config) {
+            self.tables.want_tables(|_| true);
         }
         self.config = config;
         if self.config.host_keeps_changes {

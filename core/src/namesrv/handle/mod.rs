@@ -51,7 +51,7 @@ impl NameServer {
 
             code::REGISTER_BROKER => self.register_broker(now, conn, request),
             code::UNREGISTER_BROKER => self.unregister_broker(request),
-            code::QUERY_DATA_VERSION => self.query_data_version(now, request),
+            code::QUERY_DATA_VERSION => self.query_data_version(now, conn, request),
             code::BROKER_HEARTBEAT => self.broker_heartbeat(now, request),
 
             code::GET_ROUTEINFO_BY_TOPIC => self.get_route_info(now, request),

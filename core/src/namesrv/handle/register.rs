@@ -4,7 +4,7 @@ use super::{Answer, done, refuse};
 use crate::io::{ConnId, Now};
 use crate::namesrv::NameServer;
 use crate::namesrv::kv::ORDER_TOPIC_CONFIG;
-use crate::namesrv::register::{NotRegistered, Registration};
+use crate::namesrv::register::{Refused, Registration};
 use crate::wire::body::{self, DataVersion, RegisterBrokerBody};
 use crate::wire::code::response_code;
 use crate::wire::request::{
@@ -50,7 +50,14 @@ impl NameServer {
                     None => answer,
                 }))
             }
-            Err(NotRegistered) => refuse(request, response_code::SYSTEM_ERROR, "register broker failed"),
+            Err(Refused::NotRegistered) => {
+                refuse(request, response_code::SYSTEM_ERROR, "register broker failed")
+            }
+            Err(Refused::UnknownBase) => refuse(
+                request,
+                response_code::SYSTEM_ERROR,
+                "the change builds on another version than the one here: send the whole table",
+            ),
         }
     }
 
@@ -60,19 +67,24 @@ impl NameServer {
         done(request)
     }
 
-    pub(super) fn query_data_version(&mut self, now: Now, request: &Command) -> Answer {
+    /// The whole table is asked for by saying that the version is another, which every broker understands: also when
+    /// something else has changed its topics, or when it was registered over another connection, whose end would end it.
+    pub(super) fn query_data_version(&mut self, now: Now, conn: ConnId, request: &Command) -> Answer {
         let header: QueryDataVersionRequest = request.header()?;
         let asked: DataVersion = match body::decode(&request.body) {
             Ok(version) => version,
             Err(error) => return refuse(request, response_code::SYSTEM_ERROR, alloc::format!("{error}")),
         };
         self.tables.hear(&header.cluster_name, &header.broker_addr, now.mono);
-        let known =
-            self.tables.live_of(&header.cluster_name, &header.broker_addr).map(|live| live.data_version);
-        let ext = QueryDataVersionResponse { changed: known != Some(asked) }.to_ext();
+        let live = self.tables.live_of(&header.cluster_name, &header.broker_addr);
+        let is_known = live.is_some_and(|live| {
+            let is_same = live.broker_name == header.broker_name && live.broker_id == header.broker_id;
+            is_same && live.data_version == asked && live.conn == conn && !live.is_astray
+        });
+        let ext = QueryDataVersionResponse { changed: !is_known, takes_changes: Some(true) }.to_ext();
         let answer = Command::response(request, response_code::SUCCESS, ext);
-        Ok(Some(match known {
-            Some(version) => answer.with_body(body::encode(&version)),
+        Ok(Some(match live {
+            Some(live) => answer.with_body(body::encode(&live.data_version)),
             None => answer,
         }))
     }

@@ -1,6 +1,7 @@
 //! The machine driven by hand: inputs in, effects out, packets as they are after the codec's two ends.
 
 mod admin;
+mod changes;
 mod model;
 mod routes;
 
@@ -233,6 +234,7 @@ impl Broker {
     fn body(&self) -> RegisterBrokerBody {
         RegisterBrokerBody {
             filter_server_list: vec![],
+            gantry_change: None,
             topic_config_serialize_wrapper: TopicConfigSerializeWrapper {
                 data_version: DataVersion { counter: self.version, state_version: 0, timestamp: 0 },
                 topic_config_table: self

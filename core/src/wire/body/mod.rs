@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 pub use epoch::*;
 pub use group::*;
 pub use object::{MessageQueue, MqMap, ObjectWriter};
-pub use register::RegisterBrokerBody;
+pub use register::{RegisterBrokerBody, RegistrationChange};
 pub use route::*;
 pub use session::*;
 pub use stats::*;

@@ -39,6 +39,7 @@ headers! {
     /// Answer to QUERY_DATA_VERSION (322).
     QueryDataVersionResponse {
         changed: bool = "changed",
+        takes_changes: Option<bool> = "gantryTakesChanges",
     }
     /// BROKER_HEARTBEAT (904).
     BrokerHeartbeatRequest {
