@@ -12,12 +12,13 @@ use gantry_core::time::{Duration, Instant};
 
 use crate::check::{ClientKind, Flush, Replication};
 use crate::history::{Report, Tell};
-use crate::plan::{NAMES, Plan, place};
+use crate::plan::{CAST, NAMES, OPERATOR, Plan, SECOND, place};
 use crate::process::Process;
 use crate::workload::ClientOptions;
 use crate::workload::administrator::Administrator;
 use crate::workload::consumer::Consumer;
 use crate::workload::delayer::Delayer;
+use crate::workload::operator::{Operator, Orders};
 use crate::workload::ordered::Member;
 use crate::workload::producer::Producer;
 use crate::workload::retrier::Retrier;
@@ -90,7 +91,27 @@ pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
         }),
     ];
     hosts.extend(more_clients(plan));
+    hosts.extend(more_hosts(plan));
     hosts
+}
+
+/// The second follower and the operator, in worlds that have them.
+fn more_hosts(plan: &Plan) -> [HostPlan; 2] {
+    let never = plan.ends_at + Duration::from_secs(1);
+    let second_start = if plan.second { Instant::ZERO } else { never };
+    let listens = vec![(BROKER_PORT, Protocol::Remoting), (HA_PORT, Protocol::HaMaster)];
+    let second = host(SECOND.0, listens, second_start, plan.sizes.cold_per_mille, broker(plan, 2));
+    let takeover = plan.takeover;
+    let options = client(OPERATOR.0);
+    let starts = takeover.map_or(never, |takeover| takeover.at);
+    let operator = host(OPERATOR.0, Vec::new(), starts, 0, move |life| {
+        let promote_after = takeover.map_or(Duration::ZERO, |takeover| takeover.promoted_at - takeover.at);
+        let slave = SocketAddr::new(ip(CAST.follower.0).into(), BROKER_PORT).to_string();
+        let orders = Orders { slave: slave.into(), promote_after };
+        let machine = Operator::new(options.clone(), orders, life.now);
+        life.run(machine)
+    });
+    [second, operator]
 }
 
 /// The clients that only some scenarios have; the others have hosts without processes in their places.
@@ -110,7 +131,12 @@ fn more_clients(plan: &Plan) -> Vec<HostPlan> {
         let machine = Retrier::new(options.clone(), Rc::clone(&retrier), since_start(&life), life.now);
         life.run(machine)
     });
-    let mut hosts = vec![delayer, retrier];
+    let hosts = vec![delayer, retrier];
+    members(plan, hosts, starts)
+}
+
+fn members(plan: &Plan, mut hosts: Vec<HostPlan>, starts: impl Fn(ClientKind) -> Instant) -> Vec<HostPlan> {
+    let since_start = |life: &Life| life.at - Instant::ZERO;
     for (at, member) in (place(ClientKind::Ordered)..).zip(&plan.ordered) {
         let (options, member) = (client(at), Rc::new(member.clone()));
         hosts.push(host(at, Vec::new(), starts(ClientKind::Ordered), 0, move |life| {
@@ -146,23 +172,45 @@ fn host(
     HostPlan { name: NAMES[index], ip: ip(index), listens, starts, tapped, cold_per_mille, spawn }
 }
 
+/// A broker's lives: after a takeover the two have changed places.
 fn broker(plan: &Plan, id: i64) -> impl Fn(Life) -> Box<dyn Process> + 'static {
-    let config = broker_config(plan, id);
-    move |life| life.run(Broker::new(config.clone()))
+    let before = broker_config(plan, id);
+    let (changes_at, after) = match (plan.takeover, id) {
+        (Some(takeover), 0) => (takeover.back_at, slave_of(before.clone(), 1, CAST.follower.0)),
+        (Some(takeover), _) => {
+            let after = BrokerConfig { role: BrokerRole::SyncMaster, broker_id: 0, ..before.clone() };
+            (takeover.promoted_at, after)
+        }
+        (None, _) => (plan.ends_at, before.clone()),
+    };
+    move |life| {
+        let config = if life.at >= changes_at { &after } else { &before };
+        life.run(Broker::new(config.clone()))
+    }
+}
+
+fn slave_of(mut config: BrokerConfig, id: i64, master: usize) -> BrokerConfig {
+    config.role = BrokerRole::Slave;
+    config.broker_id = id;
+    config.ha_master_addr = Some(SocketAddr::new(ip(master).into(), HA_PORT).to_string().into());
+    config
 }
 
 fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
-    let host = 1 + id as usize;
+    let host = if id == 2 { SECOND.0 } else { CAST.master.0 + id as usize };
     let mut config = BrokerConfig::new("broker-a", SocketAddr::new(ip(host).into(), BROKER_PORT));
     config.broker_id = id;
     config.ha_addr = SocketAddr::new(ip(host).into(), HA_PORT).to_string();
     config.namesrv_addrs = vec![name_server_address()];
-    config.role = match (id, plan.replication) {
-        (0, Replication::Async) => BrokerRole::AsyncMaster,
-        (0, Replication::Sync) => BrokerRole::SyncMaster,
-        (_, _) => BrokerRole::Slave,
+    config.role = match plan.replication {
+        Replication::Async => BrokerRole::AsyncMaster,
+        Replication::Sync => BrokerRole::SyncMaster,
     };
-    config.ha_master_addr = (id > 0).then(|| SocketAddr::new(ip(1).into(), HA_PORT).to_string().into());
+    if id > 0 {
+        config = slave_of(config, id, CAST.master.0);
+    }
+    // Longer than any fault: what a slave has is always heard of.
+    config.ha.tail_wait = Duration::from_secs(600);
     config.store = StoreConfig {
         segment_bytes: plan.sizes.segment_bytes,
         queue_file_entries: plan.sizes.queue_file_entries,

@@ -125,9 +125,21 @@ pub enum Reader {
     Auditor,
 }
 
+impl Reader {
+    /// The name of its consumer group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Reader::Group => "consumers",
+            Reader::Auditor => "auditors",
+        }
+    }
+}
+
 /// What a workload tells.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
+    /// A slave answered a pull while its master was gone.
+    SlaveServed,
     /// A request is about to leave.
     SendBegun {
         /// Its name.

@@ -9,7 +9,7 @@ use gantry_core::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
-use crate::fault::{self, FaultEntry, FaultPlan, Target};
+use crate::fault::{self, Fault, FaultEntry, FaultPlan, Target, Way};
 use crate::history::Reader;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::workload::administrator::{self, TopicEdit};
@@ -21,7 +21,7 @@ use crate::workload::retrier::RetrierPlan;
 use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 15] = [
     "namesrv",
     "master",
     "follower",
@@ -35,7 +35,79 @@ pub const NAMES: [&str; 13] = [
     "ordered-2",
     "ordered-3",
     "administrator",
+    "follower-2",
+    "operator",
 ];
+
+/// The second follower.
+pub const SECOND: HostId = HostId(13);
+/// Who makes a follower the master.
+pub const OPERATOR: HostId = HostId(14);
+
+/// How the master goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gone {
+    /// Its process dies.
+    Dead,
+    /// And its disk is lost.
+    DiskLost,
+    /// It lives, cut off from its follower and the name server, and clients still reach it.
+    CutOff,
+}
+
+/// The follower takes the master's place, and the old master comes back as its follower.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Takeover {
+    /// How the master goes.
+    pub gone: Gone,
+    /// When.
+    #[serde(with = "nanos")]
+    pub at: Instant,
+    /// When the operator makes the follower the master.
+    #[serde(with = "nanos")]
+    pub promoted_at: Instant,
+    /// When the old master starts as a follower.
+    #[serde(with = "nanos")]
+    pub back_at: Instant,
+}
+
+impl Takeover {
+    fn draw(rng: &mut Rng, from: Instant) -> Takeover {
+        let gone = [Gone::Dead, Gone::DiskLost, Gone::CutOff][rng.below(3) as usize];
+        let mut some = |least: u64, most: u64| {
+            let span = Duration::from_secs(most - least).as_nanos() as u64;
+            Duration::from_secs(least) + Duration::from_nanos(rng.below(span))
+        };
+        let at = from + some(CALM_S, CALM_S + 20);
+        let promoted_at = at + some(5, 40);
+        let back_at = promoted_at + some(10, 50);
+        Takeover { gone, at, promoted_at, back_at }
+    }
+
+    /// What happens to the old master.
+    fn faults(&self) -> Vec<FaultEntry> {
+        let entry = |at, fault| FaultEntry { at, fault, disabled: false };
+        let down = self.back_at - self.at;
+        let host = CAST.master;
+        match self.gone {
+            Gone::Dead => vec![entry(self.at, Fault::ProcessDeath { host, operation: 0, down })],
+            Gone::DiskLost => vec![entry(self.at, Fault::DiskLoss { host, down })],
+            Gone::CutOff => {
+                let cut = |b| Fault::Partition { a: host, b, way: Way::Both, lasts: down };
+                let again = Fault::ProcessDeath { host, operation: 0, down: Duration::from_secs(1) };
+                vec![
+                    entry(self.at, cut(CAST.follower)),
+                    entry(self.at, cut(CAST.name_server)),
+                    entry(self.back_at, again),
+                ]
+            }
+        }
+    }
+}
+
+/// After the faults, until the master goes: its slave follows again by then.
+const CALM_S: u64 = 45;
 
 /// Who is who.
 pub const CAST: Cast = Cast {
@@ -102,6 +174,12 @@ pub struct Plan {
     pub topics: u8,
     /// Whether the master has a follower.
     pub follower: bool,
+    /// Whether there is a second one.
+    #[serde(default)]
+    pub second: bool,
+    /// The follower takes the master's place.
+    #[serde(default)]
+    pub takeover: Option<Takeover>,
     /// Clients beside the usual ones, and what they do.
     pub clients: Vec<ClientKind>,
     /// What the client of delayed messages sends.
@@ -143,6 +221,8 @@ impl Plan {
         let flush = if modes.one_in(2) { Flush::Sync } else { Flush::Async };
         let replication =
             if modes.one_in(3) && scenario.follower { Replication::Sync } else { Replication::Async };
+        let (flush, replication) =
+            (scenario.flush.unwrap_or(flush), scenario.replication.unwrap_or(replication));
         let options = WorldOptions {
             network: NetworkOptions {
                 cut_frames: modes.one_in(4),
@@ -153,7 +233,10 @@ impl Plan {
             turn_inputs_max: [1, 4, 256][modes.below(3) as usize],
             trace: false,
         };
-        let faults = fault::draw(&mut root.fork("faults"), &fault_plan(scenario));
+        let mut faults = fault::draw(&mut root.fork("faults"), &fault_plan(scenario));
+        let takeover =
+            scenario.takeover.then(|| Takeover::draw(&mut root.fork("takeover"), scenario.faults_until()));
+        faults.extend(takeover.iter().flat_map(Takeover::faults));
         let load = Load {
             messages: scenario.messages,
             topics: scenario.topics,
@@ -181,6 +264,8 @@ impl Plan {
             watch_interval: Duration::from_nanos(2_000_000_000 + modes.below(4_000_000_000)),
             topics: scenario.topics,
             follower: scenario.follower,
+            second: scenario.second_follower,
+            takeover,
             clients: scenario.clients.clone(),
             delayer: Rc::new(delayer::draw(&mut root.fork("delayed"), 40, 6, SENDS_FROM, until)),
             retrier: Rc::new(draw_retrier(&mut root.fork("retried"), until)),
@@ -193,7 +278,7 @@ impl Plan {
                 until,
             )),
             delays_s: draw_delays(&mut root.fork("delays")),
-            healed_at: scenario.faults_until(),
+            healed_at: takeover.map_or(scenario.faults_until(), |takeover| takeover.back_at),
             audit_at: scenario.audit_at(),
             ends_at: scenario.ends_at(),
         }
@@ -219,6 +304,16 @@ impl Plan {
         }
     }
 
+    /// Whose logs are to be the same in the end: a master's and a follower's.
+    pub fn pairs(&self) -> Vec<(HostId, HostId)> {
+        let (master, follower) = match self.takeover {
+            None => (CAST.master, CAST.follower),
+            Some(_) => (CAST.follower, CAST.master),
+        };
+        let second = self.second.then_some((master, SECOND));
+        [Some((master, follower)), second].into_iter().flatten().collect()
+    }
+
     /// What the checkers need to know.
     pub fn setup(&self) -> Setup {
         Setup {
@@ -230,6 +325,9 @@ impl Plan {
             healed_at: self.healed_at,
             ends_at: self.ends_at,
             audit_at: self.audit_at,
+            takeover: self.takeover.is_some(),
+            second: self.second.then_some(SECOND),
+            topics: self.topics,
             clients: self.clients.clone(),
             delays: self.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
             times_max: self.retrier.times_max,
@@ -356,6 +454,9 @@ fn targets(scenario: &Scenario) -> Vec<Target> {
     ];
     if scenario.follower {
         targets.extend([target(CAST.follower, true); 2]);
+    }
+    if scenario.second_follower {
+        targets.push(target(SECOND, true));
     }
     for client in &scenario.clients {
         let many = if *client == ClientKind::Ordered { ordered::MEMBERS } else { 1 };

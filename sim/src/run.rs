@@ -11,7 +11,7 @@ use crate::check::{Checkers, ClientKind, registered, replica};
 use crate::cluster;
 use crate::log;
 use crate::plan::{CAST, Plan};
-use crate::world::{Kind, Stats, Violation, World};
+use crate::world::{HostId, Kind, Stats, Violation, World};
 
 /// How a world ended.
 #[derive(Clone, Debug)]
@@ -77,9 +77,11 @@ fn run_to_end(plan: &Plan) -> Outcome {
     }
     let (mut looked, excused) = (world.observer().looked(), world.observer().ledger().excused());
     if violation.is_none() && plan.follower {
-        match compare_logs(plan, &mut world) {
-            Ok(records) => looked.push(("replica", records)),
-            Err(found) => violation = Some(found),
+        for (master, follower) in plan.pairs() {
+            match compare_logs(plan, &mut world, master, follower) {
+                Ok(records) => looked.push(("replica", records)),
+                Err(found) => violation = violation.or(Some(found)),
+            }
         }
     }
     if violation.is_none() && plan.clients.contains(&ClientKind::Administrator) {
@@ -99,10 +101,15 @@ fn run_to_end(plan: &Plan) -> Outcome {
     }
 }
 
-fn compare_logs(plan: &Plan, world: &mut World<Checkers>) -> Result<u64, Violation> {
-    let master = world.disk(CAST.master).clone();
-    let follower = world.disk(CAST.follower).clone();
-    replica::compare(&plan.setup(), world.observer().ledger(), &master, &follower)
+fn compare_logs(
+    plan: &Plan,
+    world: &mut World<Checkers>,
+    master: HostId,
+    follower: HostId,
+) -> Result<u64, Violation> {
+    let master = world.disk(master).clone();
+    let follower = world.disk(follower).clone();
+    replica::compare(&plan.setup(), &master, &follower)
 }
 
 fn compare_topics(world: &World<Checkers>) -> Result<u64, Violation> {

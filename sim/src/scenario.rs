@@ -5,7 +5,7 @@ use std::fmt;
 use gantry_core::time::{Duration, Instant};
 use serde::Deserialize;
 
-use crate::check::ClientKind;
+use crate::check::{ClientKind, Flush, Replication};
 use crate::digest::Digest;
 use crate::fault::FaultKind;
 
@@ -27,6 +27,18 @@ pub struct Scenario {
     audit_at_s: u64,
     /// Whether the master has a follower.
     pub follower: bool,
+    /// Whether there is a second one.
+    #[serde(default)]
+    pub second_follower: bool,
+    /// Whether the follower takes the master's place, after the faults.
+    #[serde(default)]
+    pub takeover: bool,
+    /// Flush mode of the brokers; drawn when left out.
+    #[serde(default)]
+    pub flush: Option<Flush>,
+    /// Replication mode of the master; drawn when left out.
+    #[serde(default)]
+    pub replication: Option<Replication>,
     /// Clients beside the usual ones.
     #[serde(default)]
     pub clients: Vec<ClientKind>,

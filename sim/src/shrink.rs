@@ -94,13 +94,16 @@ impl Shrinker<'_> {
 
 fn halve(entry: &mut FaultEntry) {
     let lasts = match &mut entry.fault {
-        Fault::ProcessDeath { down, .. } | Fault::PowerLoss { down, .. } => down,
-        Fault::Partition { lasts, .. }
+        Fault::ProcessDeath { down, .. } | Fault::PowerLoss { down, .. } | Fault::DiskLoss { down, .. } => {
+            down
+        }
+        Fault::FullDisk { lasts, .. }
+        | Fault::Partition { lasts, .. }
         | Fault::Isolation { lasts, .. }
         | Fault::Pause { lasts, .. }
         | Fault::Latency { lasts, .. }
         | Fault::SlowDisk { lasts, .. } => lasts,
-        Fault::Reset { .. } => return,
+        Fault::Reset { .. } | Fault::FailedSync { .. } => return,
     };
     if *lasts / 2 >= SHORT {
         *lasts /= 2;

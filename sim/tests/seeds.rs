@@ -12,6 +12,8 @@ const DELAY: &str = include_str!("../../scenarios/delay.toml");
 const RETRY: &str = include_str!("../../scenarios/retry.toml");
 const ORDERLY: &str = include_str!("../../scenarios/orderly.toml");
 const REGISTRATION: &str = include_str!("../../scenarios/registration.toml");
+const REPLICATION: &str = include_str!("../../scenarios/replication.toml");
+const TAKEOVER: &str = include_str!("../../scenarios/takeover.toml");
 const QUIET: &str = include_str!("../../scenarios/quiet.toml");
 const THREADS: usize = 2;
 
@@ -84,6 +86,16 @@ fn the_name_server_has_the_topics_of_its_broker() {
 }
 
 #[test]
+fn what_is_acknowledged_outlives_the_masters_power() {
+    check_with_all_eyes(REPLICATION, 0..60, 60);
+}
+
+#[test]
+fn a_slave_takes_the_masters_place() {
+    check_with_all_eyes(TAKEOVER, 0..60, 60);
+}
+
+#[test]
 fn nothing_fails_by_itself() {
     check(QUIET, 0..100);
 }
@@ -105,7 +117,8 @@ fn no_bug_that_was_found_comes_back() {
 
 #[test]
 fn a_plan_is_the_same_world_after_a_file() {
-    for (text, seed) in [(SKELETON, 7), (DELAY, 8), (RETRY, 9), (ORDERLY, 10), (REGISTRATION, 11)] {
+    let all = [(SKELETON, 7), (DELAY, 8), (RETRY, 9), (ORDERLY, 10), (REGISTRATION, 11), (TAKEOVER, 12)];
+    for (text, seed) in all {
         let plan = Plan::draw(&Scenario::parse(text).expect("shipped"), seed);
         let again = Plan::from_toml(&plan.to_toml()).expect("just written");
         assert_eq!(run::run(&again).digest, run::run(&plan).digest, "seed {seed}");

@@ -253,6 +253,11 @@ impl Broker {
         self.phase == Phase::Ready
     }
 
+    /// Whether it is its group's master.
+    pub fn is_master(&self) -> bool {
+        !self.replication.is_slave()
+    }
+
     /// Its store, to look at.
     pub fn store(&self) -> &Store {
         &self.store

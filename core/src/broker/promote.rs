@@ -106,6 +106,8 @@ impl Broker {
         Probe::Promoted.reached();
         // They are where they belong now.
         self.offsets.all_are_home();
+        // The old master's groups may have been farther than what it gave away.
+        self.offsets.clamp(&self.store);
         self.delays.begin(&self.store);
         self.register.register_all(now.mono);
         let role = match role {

@@ -3,6 +3,9 @@
 //! Derived here, never assumed: what a power loss may have taken. Under asynchronous flush that is every message that no
 //! completed sync of its commit-log segment covers, and what lies behind one, and nothing else. Under synchronous flush it is nothing, and the death
 //! of a process never takes anything.
+//!
+//! Under synchronous replication a power loss of the master takes nothing that was acknowledged, whatever the flush mode: a slave
+//! has it, and the master brings it home before it serves. Only a slave whose power fails too, since then, may have lost it as well.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +32,10 @@ pub struct Promise {
     pub excused: Option<Instant>,
     /// It has survived a power loss: it is on the medium.
     pub durable: bool,
+    /// It was acknowledged under synchronous replication: a slave has it too.
+    pub replicated: bool,
+    /// The master has lost it, and is to bring it home from its slave before it serves.
+    pub away: bool,
 }
 
 /// An attempt to send, as its producer sees it.
@@ -70,6 +77,8 @@ pub struct Ledger {
     power_losses: PowerLosses,
     hosts: Vec<HostState>,
     excused: u64,
+    /// What the master lost it may have brought home from a slave.
+    comes_home: bool,
 }
 
 /// Which parts of the commit log are on the medium.
@@ -126,6 +135,7 @@ impl Ledger {
             power_losses: Vec::new(),
             hosts: vec![HostState::default(); hosts],
             excused: 0,
+            comes_home: false,
         }
     }
 
@@ -193,6 +203,9 @@ impl Ledger {
         }
         if let Fact::PowerLost = fact {
             self.power_losses.push((host, at));
+            if setup.is_slave(host) {
+                self.excuse_away(at);
+            }
         }
         if host == setup.cast.master {
             self.on_master(setup, at, fact);
@@ -241,10 +254,33 @@ impl Ledger {
         }
     }
 
+    /// What only a slave had may be gone with its power.
+    fn excuse_away(&mut self, at: Instant) {
+        for promise in self.promises.values_mut().filter(|promise| promise.away) {
+            promise.away = false;
+            promise.excused = Some(at);
+            self.excused += 1;
+        }
+        // What the producer was told before no longer orders what it sends from now on.
+        self.floors.clear();
+    }
+
+    /// The master serves: what was away is in its log again, and no sync of this life has seen it before.
+    fn all_home(&mut self, at: Instant) {
+        for promise in self.promises.values_mut().filter(|promise| promise.away) {
+            promise.away = false;
+            promise.at = at;
+        }
+    }
+
     fn on_power_lost(&mut self, setup: &Setup, at: Instant) {
         if setup.flush == Flush::Sync {
             return;
         }
+        // A slave has a message from after its producer began to send it.
+        let begun = |message| self.requests.get(message).and_then(|request| self.attempts.get(request));
+        let slave_losses = self.power_losses.iter().filter(|(host, _)| setup.is_slave(*host));
+        let slave_lost = slave_losses.map(|(_, at)| *at).max();
         let directory = self.syncs.is_directory_pending();
         let mut by_place: Vec<&mut Promise> = self.promises.values_mut().collect();
         by_place.sort_by_key(|promise| promise.physical);
@@ -254,7 +290,13 @@ impl Ledger {
             let segment = promise.physical - promise.physical % setup.segment_bytes;
             let synced = self.syncs.is_safe(segment, promise.at) && !self.syncs.is_pending_below(segment);
             prefix_is_safe &= synced || promise.durable;
-            if !prefix_is_safe && !promise.durable && promise.excused.is_none() {
+            if prefix_is_safe || promise.durable || promise.excused.is_some() {
+                continue;
+            }
+            let begun = begun(&promise.message).map_or(Instant::ZERO, |attempt| attempt.begun);
+            if promise.replicated && slave_lost.is_none_or(|lost| lost < begun) {
+                promise.away = true;
+            } else {
                 promise.excused = Some(at);
                 self.excused += 1;
             }
@@ -299,17 +341,27 @@ impl Ledger {
             | Report::Broken { .. }
             | Report::Delay(_)
             | Report::Retry(_)
+            | Report::SlaveServed
             | Report::Ordered(_) => {}
         }
     }
 
     /// Takes what the master told; a second value at one place is found here.
-    pub fn on_told(&mut self, _setup: &Setup, at: Instant, told: &Told) -> Option<Violation> {
+    pub fn on_told(&mut self, setup: &Setup, at: Instant, told: &Told) -> Option<Violation> {
+        if matches!(told, Told::Stored { .. } | Told::PullAnswered { .. }) {
+            self.all_home(at);
+        }
+        let is_replicated = setup.replication == super::Replication::Sync;
+        self.comes_home = is_replicated;
         match told {
             Told::Stored { queue, offset, messages, physical, .. } => {
                 let places = messages.iter().zip(physical).zip(*offset..);
                 places.into_iter().find_map(|((message, physical), offset)| {
-                    self.promise_at(at, *queue, offset, *message, *physical)
+                    let broken = self.promise_at(at, *queue, offset, *message, *physical);
+                    if let Some(promise) = self.promises.get_mut(&(*queue, offset)) {
+                        promise.replicated |= is_replicated;
+                    }
+                    broken
                 })
             }
             Told::PullAnswered { queue, messages, .. } => messages.iter().find_map(|handed| {
@@ -335,11 +387,15 @@ impl Ledger {
         message: MessageId,
         physical: u64,
     ) -> Option<Violation> {
-        let fresh = Promise { message, physical, at, excused: None, durable: false };
+        let fresh =
+            Promise { message, physical, at, excused: None, durable: false, replicated: false, away: false };
         if let Some(promise) = self.promises.get_mut(&(queue, offset)) {
             if promise.message == message && promise.physical == physical {
-                // Vouched for again after a power loss that might have taken it: so it is on the medium.
-                promise.durable |= promise.excused.take().is_some();
+                // Vouched for again after a power loss that might have taken it: it is on the medium, or was brought home.
+                if promise.excused.take().is_some() {
+                    promise.durable |= !self.comes_home;
+                    promise.at = at;
+                }
                 return None;
             }
             if promise.excused.is_none() {

@@ -62,6 +62,7 @@ impl Checker for Liveness {
             | Report::Broken { .. }
             | Report::Delay(_)
             | Report::Retry(_)
+            | Report::SlaveServed
             | Report::Ordered(_) => {}
         }
         Ok(())

@@ -9,6 +9,7 @@ pub mod completeness;
 pub mod crash;
 pub mod delays;
 pub mod durability;
+pub mod kept;
 pub mod ledger;
 pub mod liveness;
 pub mod locks;
@@ -19,6 +20,7 @@ pub mod one_value;
 pub mod order;
 pub mod ordered;
 pub mod phantom;
+pub mod reach;
 pub mod registered;
 pub mod replica;
 pub mod retries;
@@ -90,6 +92,12 @@ pub struct Setup {
     pub ends_at: Instant,
     /// When the auditor begins.
     pub audit_at: Instant,
+    /// Whether a slave takes the master's place: then only what holds of whoever is the master is judged.
+    pub takeover: bool,
+    /// The second slave, where there is one.
+    pub second: Option<HostId>,
+    /// How many topics there are.
+    pub topics: u8,
     /// The clients beside the usual ones.
     pub clients: Vec<ClientKind>,
     /// The delay of each level.
@@ -113,6 +121,30 @@ pub enum ClientKind {
 }
 
 impl Setup {
+    /// Whether a host is a slave of the master's.
+    pub fn is_slave(&self, host: HostId) -> bool {
+        host == self.cast.follower || Some(host) == self.second
+    }
+
+    /// Whether a fault explains that a machine gives itself up then.
+    pub fn has_broken_disk(&self, host: HostId, at: Instant) -> bool {
+        self.faults.iter().any(|entry| match &entry.fault {
+            Fault::FullDisk { host: broken, .. } | Fault::FailedSync { host: broken, .. } => {
+                // What was begun during the fault may be found out after it.
+                !entry.disabled && *broken == host && entry.at <= at
+            }
+            Fault::ProcessDeath { .. }
+            | Fault::PowerLoss { .. }
+            | Fault::Reset { .. }
+            | Fault::Partition { .. }
+            | Fault::Isolation { .. }
+            | Fault::Pause { .. }
+            | Fault::Latency { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::DiskLoss { .. } => false,
+        })
+    }
+
     /// The delay of a level, which counts from 1; those beyond the last one are the last one.
     pub fn delay(&self, level: i32) -> Duration {
         let at = usize::try_from(level - 1).unwrap_or(0).min(self.delays.len().saturating_sub(1));
@@ -144,7 +176,10 @@ impl Setup {
             | Fault::Partition { .. }
             | Fault::Isolation { .. }
             | Fault::Pause { .. }
-            | Fault::Latency { .. } => false,
+            | Fault::Latency { .. }
+            | Fault::FullDisk { .. }
+            | Fault::FailedSync { .. }
+            | Fault::DiskLoss { .. } => false,
         })
     }
 }
@@ -219,6 +254,15 @@ pub struct Checkers {
 impl Checkers {
     /// For a world.
     pub fn new(setup: Setup) -> Checkers {
+        if setup.takeover {
+            let checkers: Vec<Box<dyn Checker>> = vec![
+                Box::new(crash::Crash::default()),
+                Box::new(kept::Kept::default()),
+                Box::new(reach::Reach::new(setup.topics)),
+            ];
+            let (view, ledger) = (BrokerView::default(), Ledger::new(&setup));
+            return Checkers { view, ledger, told: Vec::new(), checkers, setup };
+        }
         let mut checkers: Vec<Box<dyn Checker>> = vec![
             Box::new(crash::Crash::default()),
             Box::new(acknowledge::Acknowledge::default()),
@@ -231,6 +275,7 @@ impl Checkers {
             Box::new(completeness::Completeness::default()),
             Box::new(liveness::Liveness::default()),
             Box::new(durability::Durability::default()),
+            Box::new(reach::Reach::new(setup.topics)),
         ];
         for client in &setup.clients {
             match client {
@@ -280,7 +325,7 @@ impl Checkers {
 impl Observer for Checkers {
     fn observe(&mut self, at: Instant, host: HostId, fact: Fact<'_>) -> Option<Violation> {
         let Checkers { setup, view, ledger, told, checkers } = self;
-        if host == setup.cast.master {
+        if host == setup.cast.master && !setup.takeover {
             view.on_fact(at, &fact, told);
         }
         ledger.on_fact(setup, at, host, &fact);

@@ -13,6 +13,7 @@ use gantry_core::wire::{Command, Packet};
 use serde_json::Value;
 
 use super::{Checker, Cx, Verdict, secs, span, unsafe_because};
+use crate::fault::FaultKind;
 use crate::process::Seen;
 use crate::workload::requests::{code, reply};
 use crate::world::Fact;
@@ -119,11 +120,16 @@ impl Routes {
                 return unsafe_because(NAME, what);
             }
         }
+        // A slave that lost its disk registers again without the topics that it has to learn anew.
+        let loses_topics =
+            cx.setup.faults.iter().any(|entry| {
+                !entry.disabled && entry.fault.kind() == FaultKind::DiskLoss && entry.at <= cx.at
+            });
         let shown = self.shown.entry(topic.clone()).or_default();
         for address in shown.iter().filter(|address| !addresses.contains(*address)) {
             let Some(heard) = heard.get(address) else { continue };
             self.looked += 1;
-            if cx.at < heard.at + EXPIRY {
+            if cx.at < heard.at + EXPIRY && !loses_topics {
                 let what = format!(
                     "{address} is gone from the route of {topic} {} after it was last heard at {}",
                     span(heard.at, cx.at),

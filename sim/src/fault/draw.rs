@@ -112,6 +112,12 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             let extra = spread(rng, Duration::from_secs(8));
             Fault::SlowDisk { host: pick(rng, &disks)?.host, extra, lasts: spread(rng, SLOW_MAX) }
         }
+        // A master without room refuses what is sent, for as long; a slave must hold nobody up.
+        FaultKind::FullDisk => Fault::FullDisk { host: disks.last()?.host, lasts: spread(rng, SLOW_MAX) },
+        FaultKind::FailedSync => {
+            Fault::FailedSync { host: pick(rng, &disks)?.host, count: 1 + rng.below(3) as u32 }
+        }
+        FaultKind::DiskLoss => Fault::DiskLoss { host: disks.last()?.host, down: spread(rng, DOWN_MAX) },
     })
 }
 

@@ -65,10 +65,16 @@ pub enum FaultKind {
     Latency,
     /// [`Fault::SlowDisk`].
     SlowDisk,
+    /// [`Fault::FullDisk`].
+    FullDisk,
+    /// [`Fault::FailedSync`].
+    FailedSync,
+    /// [`Fault::DiskLoss`].
+    DiskLoss,
 }
 
 impl FaultKind {
-    /// Every kind.
+    /// Every kind that a scenario has which names none. The others are for scenarios whose checkers know what they take.
     pub const ALL: &[FaultKind] = &[
         FaultKind::ProcessDeath,
         FaultKind::PowerLoss,
@@ -94,6 +100,9 @@ impl fmt::Display for FaultKind {
             FaultKind::Pause => "pause",
             FaultKind::Latency => "latency",
             FaultKind::SlowDisk => "slow-disk",
+            FaultKind::FullDisk => "full-disk",
+            FaultKind::FailedSync => "failed-sync",
+            FaultKind::DiskLoss => "disk-loss",
         })
     }
 }
@@ -176,7 +185,31 @@ pub enum Fault {
         /// For how long.
         lasts: Duration,
     },
+    /// A disk has no room for anything more.
+    FullDisk {
+        /// Whose.
+        host: HostId,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// The next syncs fail, those of [`FAILED_SYNC_WINDOW`]: what they were to make durable may not be.
+    FailedSync {
+        /// Whose.
+        host: HostId,
+        /// How many.
+        count: u32,
+    },
+    /// A host dies and comes back with an empty disk.
+    DiskLoss {
+        /// Which.
+        host: HostId,
+        /// Until it is back.
+        down: Duration,
+    },
 }
+
+/// Within this the syncs come that are to fail.
+pub const FAILED_SYNC_WINDOW: Duration = Duration::from_secs(20);
 
 /// A death at a disk operation that does not come about within this happens between two turns.
 pub const DEATH_WINDOW: Duration = Duration::from_secs(20);
@@ -204,8 +237,11 @@ impl Fault {
                 let window = if *operation > 0 { DEATH_WINDOW } else { Duration::ZERO };
                 window + *apart * hosts.len() as u32 + *down
             }
+            Fault::DiskLoss { down, .. } => *down,
+            Fault::FailedSync { .. } => FAILED_SYNC_WINDOW,
             Fault::Reset { .. } => Duration::ZERO,
-            Fault::Partition { lasts, .. }
+            Fault::FullDisk { lasts, .. }
+            | Fault::Partition { lasts, .. }
             | Fault::Isolation { lasts, .. }
             | Fault::Pause { lasts, .. }
             | Fault::Latency { lasts, .. }
@@ -215,7 +251,7 @@ impl Fault {
 
     /// Whether it ends lives.
     pub fn is_death(&self) -> bool {
-        matches!(self, Fault::ProcessDeath { .. } | Fault::PowerLoss { .. })
+        matches!(self, Fault::ProcessDeath { .. } | Fault::PowerLoss { .. } | Fault::DiskLoss { .. })
     }
 
     /// Its kind.
@@ -230,6 +266,9 @@ impl Fault {
             Fault::Pause { .. } => FaultKind::Pause,
             Fault::Latency { .. } => FaultKind::Latency,
             Fault::SlowDisk { .. } => FaultKind::SlowDisk,
+            Fault::FullDisk { .. } => FaultKind::FullDisk,
+            Fault::FailedSync { .. } => FaultKind::FailedSync,
+            Fault::DiskLoss { .. } => FaultKind::DiskLoss,
         }
     }
 
@@ -262,6 +301,11 @@ impl Fault {
             Fault::Pause { host, lasts } => format!("pause of {} for {lasts:?}", name(host)),
             Fault::Latency { a, b, extra, lasts } => {
                 format!("{extra:?} more latency between {} and {} for {lasts:?}", name(a), name(b))
+            }
+            Fault::FullDisk { host, lasts } => format!("disk of {} full for {lasts:?}", name(host)),
+            Fault::FailedSync { host, count } => format!("{count} syncs of {} fail", name(host)),
+            Fault::DiskLoss { host, down } => {
+                format!("{} dies and loses its disk, back after {down:?}", name(host))
             }
             Fault::SlowDisk { host, extra, lasts } => {
                 format!("disk of {} slower by {extra:?} for {lasts:?}", name(host))

@@ -93,10 +93,7 @@ pub struct Consumer {
 
 impl ConsumerPlan {
     fn group(&self) -> &'static str {
-        match self.reader {
-            Reader::Group => "consumers",
-            Reader::Auditor => "auditors",
-        }
+        self.reader.group()
     }
 }
 

@@ -10,6 +10,7 @@ pub mod administrator;
 pub mod consumer;
 pub mod delayer;
 pub mod desk;
+pub mod operator;
 pub mod ordered;
 pub mod producer;
 pub mod record;

@@ -17,6 +17,8 @@ pub mod code {
     pub const QUERY_CONSUMER_OFFSET: i32 = 14;
     /// UPDATE_CONSUMER_OFFSET.
     pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
+    /// UPDATE_BROKER_CONFIG.
+    pub const UPDATE_BROKER_CONFIG: i32 = 25;
     /// HEART_BEAT.
     pub const HEART_BEAT: i32 = 34;
     /// UNREGISTER_CLIENT.

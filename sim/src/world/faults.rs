@@ -1,9 +1,10 @@
 //! Faults take effect, and end.
 
 use gantry_core::time::{Duration, Instant};
+use gantry_disk::MemoryDisk;
 
 use super::{Event, Fact, HostId, Observer, World};
-use crate::fault::{DEATH_WINDOW, Death, Fault, Way};
+use crate::fault::{DEATH_WINDOW, Death, FAILED_SYNC_WINDOW, Fault, Way};
 use crate::probe::FaultProbe;
 
 /// Who keeps silent for longer is given up by others.
@@ -66,6 +67,25 @@ impl<O: Observer> World<O> {
                 self.slow_down(a, b, extra.as_nanos() as u64);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
+            Fault::FullDisk { host, lasts } => {
+                self.disk(host).set_capacity(0);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::FailedSync { host, count } => {
+                self.hosts[host.0].failing_syncs = count;
+                self.engine.schedule(now + FAILED_SYNC_WINDOW, Event::FaultEnds { index });
+            }
+            Fault::DiskLoss { host, down } => {
+                self.die(host, Death::Process);
+                let rng = self.fault_rng.fork(&format!("{index} on {}", host.0));
+                let cold_per_mille = self.hosts[host.0].plan.cold_per_mille;
+                let disk = self.disk(host);
+                *disk = MemoryDisk::new(rng);
+                disk.set_cold_ratio(cold_per_mille);
+                // It takes all that a power loss could, and more.
+                self.tell(host, Fact::PowerLost);
+                self.engine.schedule(now + down, Event::Start { host });
+            }
             Fault::SlowDisk { host, extra, lasts } => {
                 self.hosts[host.0].disk_delay_nanos += extra.as_nanos() as u64;
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -81,7 +101,13 @@ impl<O: Observer> World<O> {
                     self.end_waiting(*host, index);
                 }
             }
-            Fault::Reset { .. } => {}
+            Fault::Reset { .. } | Fault::DiskLoss { .. } => {}
+            Fault::FullDisk { host, .. } => {
+                self.disk(host).set_capacity(u64::MAX);
+                // One that could not even start is started again.
+                self.start(host);
+            }
+            Fault::FailedSync { host, .. } => self.hosts[host.0].failing_syncs = 0,
             Fault::Partition { a, b, way, .. } => {
                 self.mend(a, b);
                 if way == Way::Both {

@@ -220,6 +220,8 @@ struct Host {
     known_tickets: Vec<Ticket>,
     /// Added to every completion of the disk.
     disk_delay_nanos: u64,
+    /// So many syncs fail from now on.
+    failing_syncs: u32,
     machine_rng: Rng,
     turn_rng: Rng,
     disk_rng: Rng,
@@ -296,6 +298,7 @@ impl<O: Observer> World<O> {
                 accepted: 0,
                 known_tickets: Vec::new(),
                 disk_delay_nanos: 0,
+                failing_syncs: 0,
                 machine_rng: stream("machine"),
                 turn_rng: stream("turns"),
                 disk_rng: stream("completions"),

@@ -183,7 +183,11 @@ impl<O: Observer> World<O> {
         }
         let Some(process) = &mut host.process else { return };
         host.known_tickets.retain(|known| *known != ticket);
-        let result: Result<(), DiskError> = Ok(());
+        let mut result: Result<(), DiskError> = Ok(());
+        if matches!(ticket, Ticket::Sync(_)) && host.failing_syncs > 0 {
+            host.failing_syncs -= 1;
+            result = Err(DiskError::Io);
+        }
         if !process.disk().complete(ticket, result) {
             return;
         }

@@ -167,22 +167,21 @@ impl Epochs {
         Shared::Unknown
     }
 
-    /// What a slave's log has behind the end of this one, in the newest epoch that both have. What the slave wrote after
-    /// that in epochs of its own is not this log's.
+    /// What a slave's log has behind the end of this one, in the newest epoch that both have: not what the slave wrote after
+    /// that in epochs of its own, nor what this log went on with in an epoch that the slave never saw. An epoch of this log
+    /// may begin behind its end: what led up to it is lost. Ask again once the end has moved.
     pub(crate) fn tail(&self, end: u64, slave: &[EpochEntry], slave_end: u64) -> Tail {
         if slave_end <= end {
             return Tail::None;
         }
-        for ours in self.entries.iter().rev().filter(|ours| ours.start_offset <= end) {
-            let is_same =
-                |entry: &EpochEntry| (entry.epoch, entry.start_offset) == (ours.epoch, ours.start_offset);
-            let Some(at) = slave.iter().position(is_same) else { continue };
-            let last = slave.get(at + 1).map_or(slave_end, |next| next.start_offset.min(slave_end));
-            let is_newest =
-                self.entries.last().is_some_and(|newest| newest.start_offset <= ours.start_offset);
-            return if is_newest && last > end { Tail::UpTo(last) } else { Tail::Parted };
-        }
-        Tail::Parted
+        let began = self.entries.partition_point(|ours| ours.start_offset <= end);
+        let Some(newest) = began.checked_sub(1).map(|at| self.entries[at]) else { return Tail::Parted };
+        let is_same =
+            |entry: &EpochEntry| (entry.epoch, entry.start_offset) == (newest.epoch, newest.start_offset);
+        let Some(at) = slave.iter().position(is_same) else { return Tail::Parted };
+        let theirs = slave.get(at + 1).map_or(slave_end, |next| next.start_offset.min(slave_end));
+        let upto = self.entries.get(began).map_or(theirs, |next| next.start_offset.min(theirs));
+        if upto > end { Tail::UpTo(upto) } else { Tail::Parted }
     }
 
     /// What `epochFileCheckpoint` is to hold.
@@ -298,6 +297,11 @@ mod tests {
         check(&[(1, 0)], 70, &[(1, 0), (9, 90)], 120, Tail::UpTo(90));
         check(&[(1, 0)], 70, &[(1, 0), (9, 70)], 120, Tail::Parted);
         check(&[], 70, &[(1, 0)], 120, Tail::Parted);
+        // This log lost the place where its newest epoch began.
+        check(&[(1, 0), (5, 90)], 80, &[(1, 0)], 100, Tail::UpTo(90));
+        check(&[(1, 0), (5, 90)], 80, &[(1, 0), (5, 90)], 120, Tail::UpTo(90));
+        check(&[(1, 0), (5, 90)], 90, &[(1, 0), (5, 90)], 120, Tail::UpTo(120));
+        check(&[(1, 0), (5, 90)], 90, &[(1, 0)], 100, Tail::Parted);
     }
 
     #[test]

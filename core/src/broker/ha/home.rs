@@ -241,7 +241,8 @@ impl Home {
             Probe::TailTaken.reached();
             tracing::info!(end, "what a slave kept is here again");
             env.out.push(Effect::Close { conn });
-            self.heard(now);
+            // It may have more, in a later epoch.
+            self.state = State::Waiting { at: now.mono };
         }
         if self.slaves.is_empty() || now.mono >= self.until {
             if let State::Asking { conn, .. } | State::Taking { conn, .. } = self.state {

@@ -5,6 +5,9 @@
 //! off, zeroed and synced before the first append; so is what follows the kept entries of a queue. Where records follow the place of
 //! the cut, they are kept aside first: see [`super::keep`].
 //!
+//! What is read above the beginning is written again, so that the sync before the first append makes it durable whatever
+//! became of earlier syncs.
+//!
 //! After a clean stop (no `abort` file) nothing is zeroed: there is nothing stale.
 //!
 //! It is a job in slices: a bounded number of bytes and queues a turn, cold parts by fetch. Times are never trusted, except
@@ -41,6 +44,9 @@ pub(crate) struct Recovery {
     begin: u64,
     position: u64,
     unclean: bool,
+    /// What is read is written again. A sync that failed leaves pages which the kernel takes for clean: they are read as if
+    /// they were there, the next sync passes over them, and a power loss takes them from the midst of the log.
+    rewrites: bool,
     /// The log ends here, whatever follows.
     cut: Option<u64>,
     blocks: BTreeMap<(FileId, u64), Vec<u8>>,
@@ -131,6 +137,8 @@ impl Store {
             begin,
             position: begin,
             unclean,
+            // Not a log of RocketMQ before 5.5: without an offset in its checkpoint, that is read from far back.
+            rewrites: unclean && self.complete_below() < u64::MAX,
             cut,
             blocks: BTreeMap::new(),
             fetching: None,
@@ -374,6 +382,11 @@ impl Store {
             }
             let buffer = core::mem::take(&mut recovery.buffer);
             let taken = self.take_records(recovery.position, &buffer);
+            if recovery.rewrites {
+                let blank = if matches!(taken.stop, Stop::Blank) { BLANK_BYTES } else { 0 };
+                let whole = (taken.bytes as usize + blank).min(buffer.len());
+                disk.write(extent.file, extent.offset, &buffer[..whole])?;
+            }
             recovery.position += taken.bytes;
             for ix in core::mem::take(&mut self.long) {
                 self.queues[ix.0 as usize].spill(disk)?;
@@ -685,6 +698,7 @@ impl Recovery {
             begin: 0,
             position: 0,
             unclean: false,
+            rewrites: false,
             cut: None,
             blocks: BTreeMap::new(),
             fetching: None,
