@@ -51,7 +51,14 @@ fn it_says_what_the_scripts_wait_for_serves_and_stops_cleanly() {
     // Its second port serves the same.
     const GET_BROKER_CONFIG: i32 = 26;
     let answer = ask(broker - 2, Packet::request(GET_BROKER_CONFIG, Ext::None));
-    assert!(String::from_utf8_lossy(&answer.body).contains(&format!("listenPort={broker}\n")));
+    let settings = String::from_utf8_lossy(&answer.body);
+    for (name, value) in [
+        ("listenPort", broker.to_string()),
+        ("haListenPort", (broker + 1).to_string()),
+        ("storePathRootDir", data.path().display().to_string()),
+    ] {
+        assert!(settings.contains(&format!("{name}={value}\n")), "{settings}");
+    }
     // The broker is in the routes: TBW102 is there for topics to be made from.
     const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
     let route = || {

@@ -103,12 +103,17 @@ def steps(text):
 
 
 def explained():
-    """The known differences: step -> [(pattern of a line of the difference, whether it was met)], each with a reason above it."""
+    """The known differences: step -> patterns of lines of the difference, each with a reason above it.
+
+    Names of settings in braces stand for the lines that show them.
+    """
     known, reason, step = {}, False, None
     with open(DIFFERENCES, encoding="utf-8") as text:
         for number, line in enumerate(text.read().splitlines(), 1):
             if line.startswith("# ") or not line:
                 reason = bool(line)
+            elif line[:2] in ("-{", "+{") and reason and step:
+                known[step] += [f"{line[0]}{name} *=*" for name in line[2:-1].split()]
             elif line[0] in "+-" and reason and step:
                 known[step].append(line)
             elif line[0] not in "+-" and reason:

@@ -1,6 +1,5 @@
 //! `gantry broker`: a broker, master or slave, started as RocketMQ's `mqbroker` is.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use gantry_net::system::{host_name, local_offset_ms, memory_bytes, raise_file_li
 
 use super::address::advertised;
 use super::namesrv::take_socket;
+use super::roles::BrokerPorts;
 use super::settings::{Given, Setting, Source, Unused};
 use super::{home, process, roles};
 
@@ -115,11 +115,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if !config.namesrv_addrs.is_empty() {
         line.push_str(&format!(" and name server is {}", config.namesrv_addrs.join(";")));
     }
-    let ports = roles::BrokerPorts {
-        address: bind,
-        ha_port: ha_port.unwrap_or(bind.port() + 1),
-        setting: "listenPort",
-    };
+    let ha_port = ha_port.unwrap_or(bind.port() + 1);
+    let ports = BrokerPorts { address: bind, ha_port, setting: "listenPort" };
     let role = roles::broker(ports, root, MappedOptions::default(), limits, config, given.file.clone());
     process::host(async |mut process| {
         if !process.start(role).await? {
@@ -269,16 +266,8 @@ impl Plan {
             self.log = None;
         }
         let log = self.log.clone().unwrap_or_else(|| self.root.join("commitlog"));
-        let shown = BTreeMap::from([
-            ("bindAddress", self.bind.ip().to_string()),
-            ("brokerIP2", told_to_slaves),
-            ("haListenPort", ha_port.to_string()),
-            ("serverChannelMaxIdleTimeSeconds", self.limits.idle.as_secs().to_string()),
-            ("connectTimeoutMillis", self.limits.dial.as_millis().to_string()),
-            ("storePathRootDir", self.root.display().to_string()),
-            ("storePathCommitLog", log.display().to_string()),
-        ]);
-        self.config.shown.extend(shown.into_iter().map(|(name, value)| (name.into(), value)));
+        let ports = BrokerPorts { address: self.bind, ha_port, setting: "listenPort" };
+        roles::show(config, &ports, &self.root, &log, &self.limits);
         Ok(())
     }
 }

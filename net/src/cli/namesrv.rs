@@ -13,7 +13,7 @@ use super::settings::{Given, Setting, Source, Unused};
 use super::{home, process, roles};
 
 /// What a name server's file of key-value configuration is called.
-const KV_FILE: &str = "kvConfig.json";
+pub(super) const KV_FILE: &str = "kvConfig.json";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

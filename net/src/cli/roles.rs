@@ -71,6 +71,21 @@ impl BrokerPorts {
     }
 }
 
+/// Lets the broker show the settings of its host, as RocketMQ's tools read them: where it listens, where its files are.
+pub(crate) fn show(config: &mut BrokerConfig, ports: &BrokerPorts, root: &Path, log: &Path, limits: &Limits) {
+    let told_to_slaves = config.ha_addr.rsplit_once(':').map_or("", |(host, _)| host);
+    let shown = [
+        ("bindAddress", ports.address.ip().to_string()),
+        ("brokerIP2", String::from(told_to_slaves)),
+        ("haListenPort", ports.ha_port.to_string()),
+        ("serverChannelMaxIdleTimeSeconds", limits.idle.as_secs().to_string()),
+        ("connectTimeoutMillis", limits.dial.as_millis().to_string()),
+        ("storePathRootDir", root.display().to_string()),
+        ("storePathCommitLog", log.display().to_string()),
+    ];
+    config.shown.extend(shown.map(|(name, value)| (String::from(name), value)));
+}
+
 /// A broker with its store in `directory`. `file` is where its settings came from, and where changes of them go.
 pub(crate) fn broker(
     ports: BrokerPorts,

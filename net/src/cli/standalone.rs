@@ -13,6 +13,7 @@ use gantry_net::config::Limits;
 use gantry_net::system::{local_offset_ms, memory_bytes, raise_file_limit};
 
 use super::address::advertised;
+use super::namesrv::KV_FILE;
 use super::{home, process, roles};
 
 #[derive(clap::Args)]
@@ -61,21 +62,25 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let broker_address = SocketAddr::new(options.listen, options.broker_port);
     let advertised = advertised(options.listen);
     let known_namesrv = SocketAddr::new(advertised, options.namesrv_port).to_string();
+    let mut namesrv_config = NameServerConfig::default();
+    let kv_path = data.join("namesrv").join(KV_FILE);
+    namesrv_config.shown.insert("kvConfigPath".into(), kv_path.display().to_string());
     let namesrv = roles::namesrv(
         namesrv_address,
         "--namesrv-port",
         data.join("namesrv"),
         Limits::default(),
-        NameServerConfig::default(),
+        namesrv_config,
         None,
     );
-    let config = broker_config(options, advertised, &known_namesrv);
+    let mut config = broker_config(options, advertised, &known_namesrv);
     let told = format!("{}, {}", config.broker_name, config.store_host);
     let ports = roles::BrokerPorts {
         address: broker_address,
         ha_port: options.broker_port + 1,
         setting: "--broker-port",
     };
+    roles::show(&mut config, &ports, &data, &data.join("commitlog"), &Limits::default());
     let broker = roles::broker(ports, data, options.disk(), Limits::default(), config, None);
     process::host(async |mut process| {
         if !process.start(namesrv).await? {
