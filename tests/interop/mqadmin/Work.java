@@ -8,6 +8,7 @@ import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.impl.consumer.DefaultMQPushConsumerImpl;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.message.Message;
@@ -112,7 +113,12 @@ final class Work {
             }
             Thread.sleep(50);
         }
-        consumers.get(group).getDefaultMQPushConsumerImpl().persistConsumerOffset();
+        DefaultMQPushConsumerImpl consumer = consumers.get(group).getDefaultMQPushConsumerImpl();
+        // The listener has seen the last message before the client knows that it is done.
+        while (consumer.getRebalanceImpl().getProcessQueueTable().values().stream().anyMatch(queue -> queue.getMsgCount().get() > 0)) {
+            Thread.sleep(5);
+        }
+        consumer.persistConsumerOffset();
         Thread.sleep(200);
     }
 

@@ -260,6 +260,30 @@ fn a_slave_is_sent_tables_only_when_it_has_others() {
 }
 
 #[test]
+fn what_slaves_of_rocketmq_ask_besides_is_answered() {
+    let mut world = World::new(config());
+    world.run();
+    let conn = world.connect(1);
+    let mut ask = |code| {
+        let answer = world.call(conn, Command::request(code, Ext::None));
+        assert_eq!(answer.code, response_code::SUCCESS, "{code}");
+        answer.body
+    };
+    let checkpoint = ask(request_code::GET_TIMER_CHECK_POINT);
+    let numbers: Vec<i64> =
+        checkpoint.chunks(8).map(|bytes| i64::from_be_bytes(bytes.try_into().expect("eight bytes"))).collect();
+    assert_eq!(numbers[1..], [0; 6], "no place in a log of timers, and no version");
+    assert!(numbers[0] > 1_000_000_000_000, "read up to this moment");
+    for (code, field) in [
+        (request_code::GET_TIMER_METRICS, "timingCount"),
+        (request_code::GET_ALL_MESSAGE_REQUEST_MODE, "messageRequestModeMap"),
+    ] {
+        let table: serde_json::Value = serde_json::from_slice(&ask(code)).expect("JSON");
+        assert_eq!(table[field], serde_json::json!({}));
+    }
+}
+
+#[test]
 fn a_new_topic_is_served_as_soon_as_its_messages_are_here() {
     let mut pair = Pair::new(config(), slave_config());
     pair.send("T", "one");

@@ -1,4 +1,4 @@
-//! The broker itself: codes 25, 26, 28, 43, 45, 306, 315, 329, 905.
+//! The broker itself: codes 25, 26, 28, 43, 45, 60, 61, 306, 315, 329, 402, 905.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -23,7 +23,32 @@ const THREAD_POOL_QUEUES: [(&str, &str); 5] =
 /// What this broker calls itself to the tools, which expect a version of RocketMQ.
 const VERSION_TEXT: &str = "V5_5_0";
 
+/// Java's slaves ask their master for these and log an error for each refusal, every three seconds for the first. What a
+/// broker has that never held a timer or a request mode:
+const NO_REQUEST_MODES: &str = r#"{"messageRequestModeMap":{}}"#;
+const NO_TIMERS: &str = r#"{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"timingCount":{}}"#;
+/// `TimerCheckpoint`: when timers were last read, three positions in their log and queue, and a version of three numbers.
+const TIMER_CHECKPOINT_BYTES: usize = 56;
+
 impl Broker {
+    /// All timers up to now have been read, for there are none: a slave that becomes the master has nothing to look for.
+    pub(super) fn on_get_timer_checkpoint(&self, now: Now, request: &Command) -> Result<Answer, Refusal> {
+        let mut checkpoint = [0; TIMER_CHECKPOINT_BYTES];
+        checkpoint[..8].copy_from_slice(&now.wall.0.to_be_bytes());
+        let answer = Command::response(request, response_code::SUCCESS, Ext::None);
+        Ok(Answer::Now(answer.with_body(checkpoint.to_vec())))
+    }
+
+    pub(super) fn on_get_timer_metrics(&self, request: &Command) -> Result<Answer, Refusal> {
+        let answer = Command::response(request, response_code::SUCCESS, Ext::None);
+        Ok(Answer::Now(answer.with_body(NO_TIMERS)))
+    }
+
+    pub(super) fn on_get_request_modes(&self, request: &Command) -> Result<Answer, Refusal> {
+        let answer = Command::response(request, response_code::SUCCESS, Ext::None);
+        Ok(Answer::Now(answer.with_body(NO_REQUEST_MODES)))
+    }
+
     pub(super) fn on_get_all_consumer_offsets(&mut self, request: &Command) -> Result<Answer, Refusal> {
         let answer = Command::response(request, response_code::SUCCESS, Ext::None);
         Ok(Answer::Now(answer.with_body(self.offsets.to_json(None))))

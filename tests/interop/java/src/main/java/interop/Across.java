@@ -82,7 +82,7 @@ final class Across {
         this.threads = options.number("threads", 4);
         this.members = options.number("members", 3);
         this.queues = options.number("queues", 8);
-        this.limitMs = options.number("limit-s", 240) * 1_000L;
+        this.limitMs = options.number("limit-s", 600) * 1_000L;
     }
 
     void run() throws Exception {
