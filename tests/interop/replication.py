@@ -1,5 +1,6 @@
 """Masters and slaves of both kinds: logs that are the same bytes, tables that follow, and a slave that takes the master's place."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -79,8 +80,9 @@ def table(broker, name):
 def case(context):
     """RocketMQ's broker as the target's slave, then as its master: same logs and tables; the slave serves when the master is dead."""
     mine = context.options.target
-    follow(context, "replication-out", (mine, "java"))
-    follow(context, "replication-in", ("java", mine))
+    with concurrent.futures.ThreadPoolExecutor() as directions:  # most of their time is waiting
+        for done in [directions.submit(follow, context, name, kinds) for name, kinds in (("replication-out", (mine, "java")), ("replication-in", ("java", mine)))]:
+            done.result()
 
 
 def follow(context, name, kinds):
@@ -123,25 +125,56 @@ def follow(context, name, kinds):
         pair.close()
 
 
+class Senders:
+    """64 threads of a stock client that send to a pair, and a consumer beside them, through all that happens to it."""
+
+    def __init__(self, pair):
+        self.pair, self.process = pair, None
+        self.acked, self.until = (os.path.join(pair.directory, name) for name in ("acked.txt", "until"))
+
+    def start(self):
+        self.pair.start()
+        words = ["durable", "--namesrv", self.pair.namesrv.address, "--acked", self.acked, "--until", self.until, "--threads", "64", "--commits", "no",
+                 "--route-ms", "1000"]
+        self.process = servers.Process("durable", programs.command("5.5.0", self.pair.directory, words), self.pair.directory)
+        self.go_on()
+
+    def go_on(self):
+        already = programs.acknowledged(self.acked)
+        servers.wait_for("3000 more messages acknowledged", lambda: programs.acknowledged(self.acked) >= already + 3_000, 60, self.process)
+
+    def end(self):
+        open(self.until, "wb").close()
+        self.process.child.wait(programs.PROGRAM_S)
+        if self.process.child.returncode != 0:
+            raise RuntimeError(f"ended with {self.process.child.returncode}\n{self.process.tail(40)}")
+        return self.process.tail()
+
+    def read_back(self):
+        return self.pair.run("read-back", "--acked", self.acked)
+
+    def close(self):
+        if self.process and self.process.child.poll() is None:
+            self.process.kill()
+        self.pair.close()
+
+
+# An acknowledged message is on both: RocketMQ 5 counts the master.
+SYNC = {"brokerRole": "SYNC_MASTER", "inSyncReplicas": 2}
+
+
 def failover(context):
-    """A synchronous master is killed under 64 senders, its slave takes its place, it comes back as the slave; then the other way round."""
+    """A synchronous master is killed under 64 senders and its slave takes its place; between two of the target, and from RocketMQ's."""
     mine = context.options.target
-    pair = Pair(context, "failover", (mine, mine), {"brokerRole": "SYNC_MASTER", "inSyncReplicas": 2})
-    acked, until = (os.path.join(pair.directory, name) for name in ("acked.txt", "until"))
-    sender = None
+    change_places(context, mine)
+    take_over(context, mine)
 
-    def more(what):
-        already = programs.acknowledged(acked)
-        servers.wait_for(f"3000 more messages acknowledged {what}", lambda: programs.acknowledged(acked) >= already + 3_000, 60, sender)
 
-    def start():
-        nonlocal sender
-        pair.start()
-        words = ["durable", "--namesrv", pair.namesrv.address, "--acked", acked, "--until", until, "--threads", "64", "--commits", "no", "--route-ms", "1000"]
-        sender = servers.Process("durable", programs.command("5.5.0", pair.directory, words), pair.directory)
-        more("by the first master")
+def change_places(context, mine):
+    pair = Pair(context, "failover", (mine, mine), SYNC)
+    senders = Senders(pair)
 
-    def change_places():
+    def change():
         pair.master.kill()
         pair.slave.stop()
         pair.master, pair.slave = pair.slave, pair.master
@@ -150,22 +183,36 @@ def failover(context):
         pair.master.start(mine)
         # What the dead master had and nobody else does was never acknowledged; it gives way.
         pair.slave.start(mine)
-        more("by the new master")
+        senders.go_on()
 
     def end():
-        open(until, "wb").close()
-        sender.child.wait(programs.PROGRAM_S)
-        if sender.child.returncode != 0:
-            raise RuntimeError(f"ended with {sender.child.returncode}\n{sender.tail(40)}")
-        return sender.tail() + "\n" + pair.same_log() + "\n" + pair.same_tables()
+        return "\n".join((senders.end(), pair.same_log(), pair.same_tables()))
 
     try:
-        if (context.check("failover: 64 senders and a synchronous master", start, pair)
-                and context.check("failover: the slave takes the killed master's place, which comes back as its slave", change_places, pair)
-                and context.check("failover: and the other way round", change_places, pair)
+        if (context.check("failover: 64 senders and a synchronous master", senders.start, pair)
+                and context.check("failover: the slave takes the killed master's place, which comes back as its slave", change, pair)
+                and context.check("failover: and the other way round", change, pair)
                 and context.check("failover: everything acknowledged was consumed, and both logs are the same", end, pair)):
-            context.check("failover: read back", lambda: pair.run("read-back", "--acked", acked), pair)
+            context.check("failover: read back", senders.read_back, pair)
     finally:
-        if sender and sender.child.poll() is None:
-            sender.kill()
-        pair.close()
+        senders.close()
+
+
+def take_over(context, mine):
+    pair = Pair(context, "takeover", ("java", mine), SYNC)
+    senders = Senders(pair)
+
+    def take():
+        pair.master.kill()
+        pair.slave.stop()
+        pair.slave.properties.update(brokerRole="ASYNC_MASTER", brokerId=0)
+        pair.slave.start(mine)
+        senders.go_on()
+
+    try:
+        if (context.check(f"failover: 64 senders and java's synchronous master with a slave of {mine}", senders.start, pair)
+                and context.check(f"failover: the slave of {mine} takes its place", take, pair)
+                and context.check("failover: everything that java acknowledged was consumed", senders.end, pair)):
+            context.check("failover: java's acknowledgements read back", senders.read_back, pair)
+    finally:
+        senders.close()
