@@ -270,8 +270,10 @@ fn what_slaves_of_rocketmq_ask_besides_is_answered() {
         answer.body
     };
     let checkpoint = ask(request_code::GET_TIMER_CHECK_POINT);
-    let numbers: Vec<i64> =
-        checkpoint.chunks(8).map(|bytes| i64::from_be_bytes(bytes.try_into().expect("eight bytes"))).collect();
+    let numbers: Vec<i64> = checkpoint
+        .chunks(8)
+        .map(|bytes| i64::from_be_bytes(bytes.try_into().expect("eight bytes")))
+        .collect();
     assert_eq!(numbers[1..], [0; 6], "no place in a log of timers, and no version");
     assert!(numbers[0] > 1_000_000_000_000, "read up to this moment");
     for (code, field) in [
