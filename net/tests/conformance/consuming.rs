@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use gantry_net::client::{ConsumeError, Filter, Message, Start};
+use gantry_net::client::{ConsumeError, Filter, Message, MessageQueue, Start};
 
 use crate::cluster::{Cluster, SOON, number, send, take, take_for};
 use crate::{Fault, Outcome, ensure, lacks};
@@ -217,6 +217,34 @@ pub(crate) async fn queues_are_pulled_and_offsets_committed_by_hand(cluster: Arc
     sent?;
     ensure!(pulled?.messages.len() == 1, "a held pull is not answered by the next message");
     producer.stop().await;
+    puller.stop().await;
+    Ok(())
+}
+
+pub(crate) async fn chosen_queues_are_read_from_chosen_places(cluster: Arc<Cluster>) -> Outcome {
+    let (topic, group) = (cluster.name("chosen"), cluster.name("chosen"));
+    let receipts = cluster.send(&topic, 0..40).await?;
+    let puller = cluster.puller(&group).await?;
+    let queues = puller.queues(&topic).await?;
+    let of_queue = |queue: &MessageQueue| {
+        let numbers = (0u32..).zip(&receipts).filter(|(_, receipt)| receipt.queue == *queue);
+        numbers.map(|(number, _)| number).collect::<Vec<u32>>()
+    };
+    let (one, two) = (of_queue(&queues[0]), of_queue(&queues[1]));
+    ensure!(one.len() > 2 && two.len() > 2, "{one:?} and {two:?}");
+    let builder = cluster.consumer(&group, &topic).assign([queues[0].clone()]);
+    let mut consumer = builder.build().await?;
+    let came = take(&mut consumer, one.clone()).await?;
+    ensure!(came == one, "of the first queue came {came:?}, not {one:?}");
+    consumer.seek(&queues[0], 1);
+    let came = take(&mut consumer, one[1..].iter().copied()).await?;
+    ensure!(came == one[1..], "from the second one came {came:?}");
+    consumer.assign([queues[1].clone()]);
+    let came = take(&mut consumer, two.clone()).await?;
+    ensure!(came == two, "of the second queue came {came:?}, not {two:?}");
+    consumer.stop().await;
+    let committed = puller.committed(&queues[1]).await?;
+    ensure!(committed == Some(two.len() as i64), "{committed:?} is committed of {}", two.len());
     puller.stop().await;
     Ok(())
 }

@@ -112,6 +112,7 @@ const CASES: &[Case] = cases! {
     "offsets": consuming::a_restarted_member_goes_on
     "offsets": consuming::groups_begin_where_they_are_told
     "pulls": consuming::queues_are_pulled_and_offsets_committed_by_hand
+    "pulls": consuming::chosen_queues_are_read_from_chosen_places
     "requests and replies": replies::a_request_is_answered
     "unknown topics": servers::an_unknown_topic_is_named
     "transactions": sending::a_transaction_is_committed_or_taken_back
