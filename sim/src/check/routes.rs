@@ -58,7 +58,13 @@ impl Routes {
         match command.code {
             code::REGISTER_BROKER | code::QUERY_DATA_VERSION | code::BROKER_HEARTBEAT => {
                 let Some(address) = command.ext.get("brokerAddr") else { return };
-                if command.code == code::REGISTER_BROKER {
+                if is_change(command) {
+                    // Over another connection than the whole table came by it is refused, however late it comes.
+                    let heard = Rc::make_mut(&mut self.heard).get_mut(&*address);
+                    if let Some(heard) = heard.filter(|heard| heard.conn == conn) {
+                        heard.at = at;
+                    }
+                } else if command.code == code::REGISTER_BROKER {
                     Rc::make_mut(&mut self.heard).insert(address.into_owned(), Heard { at, conn });
                 } else if let Some(heard) = Rc::make_mut(&mut self.heard).get_mut(&*address) {
                     heard.at = at;
@@ -141,6 +147,12 @@ impl Routes {
         *shown = addresses;
         Ok(())
     }
+}
+
+/// Whether it is a registration of what changed alone, which builds on an earlier one.
+fn is_change(command: &Command) -> bool {
+    const MARK: &[u8] = b"\"gantryChange\":";
+    command.code == code::REGISTER_BROKER && command.body.windows(MARK.len()).any(|part| part == MARK)
 }
 
 /// All broker addresses in a route.
