@@ -264,3 +264,36 @@ fn a_truncated_index_file_does_not_stop_the_store() {
         assert_eq!(bench.append("T", 0, 0, b"KEYS\x01new\x02", b"m").queue_offset, 41);
     }
 }
+
+#[test]
+fn entries_behind_a_lost_end_of_the_log_never_come_true() {
+    let (mut bench, _) = killed(1);
+    bench.open();
+    for at in 0..30u8 {
+        bench.append("T", 0, 0, b"", &[at; 600]);
+    }
+    bench.pass(3000);
+    bench.turns(10);
+    bench.stop();
+    // Somebody removed the newest segments after a clean stop.
+    let names: Vec<String> =
+        bench.disk.list("commitlog").expect("a directory").into_iter().map(|entry| entry.name).collect();
+    for name in &names[1..] {
+        bench.disk.delete(&format!("commitlog/{name}")).expect("it is there");
+    }
+    bench.open();
+    let queue = bench.queue("T", 0);
+    let left = bench.store.max_offset(queue);
+    assert!((1..10).contains(&left), "{left}");
+    // The log grows beyond where those entries point, and dies.
+    for at in 0..60u8 {
+        bench.append("U", 0, 0, b"", &[at; 600]);
+    }
+    bench.pass(3000);
+    bench.turns(10);
+    bench.disk.kill();
+    bench.disk.revive();
+    bench.open();
+    let queue = bench.queue("T", 0);
+    assert_eq!(bench.store.max_offset(queue), left);
+}

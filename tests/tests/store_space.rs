@@ -33,3 +33,28 @@ fn above_the_warning_ratio_messages_are_refused_and_read() {
     bench.disk.set_capacity(1 << 30);
     bench.stop();
 }
+
+#[test]
+fn a_checkpoint_waits_for_room_and_nothing_else_does() {
+    let mut bench = Bench::new(small(), 1);
+    bench.append("T", 0, 0, b"", b"first");
+    bench.pass(3000);
+    bench.turns(10);
+    let checkpoint = bench.disk.peek("checkpoint").expect("written");
+    bench.append("T", 0, 0, b"", b"second");
+    let used: u64 = bench.disk.files().map(|(_, len)| len.next_multiple_of(4096)).sum();
+    bench.disk.set_capacity(used);
+    bench.pass(3000);
+    // A failure here would end the test.
+    bench.turns(20);
+    assert_eq!(bench.disk.peek("checkpoint").as_ref(), Some(&checkpoint), "there was no room for it");
+    let queue = bench.queue("T", 0);
+    let limits = ReadLimits { messages_max: 1, bytes_max: 1 };
+    let read = bench.store.read_messages(queue, 1, limits, |_| true, &mut bench.disk, &mut Vec::new());
+    assert_eq!(read, Ok(ReadOutcome::Found { next: 2, messages: 1 }));
+    bench.disk.set_capacity(1 << 30);
+    bench.pass(3000);
+    bench.turns(20);
+    assert_ne!(bench.disk.peek("checkpoint"), Some(checkpoint), "it was written later");
+    bench.stop();
+}

@@ -7,6 +7,7 @@
 //! for the key index, then replace the file.
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -150,6 +151,20 @@ impl Store {
             confirm_physical: job.upto,
             logics_physical: job.upto,
         }
+    }
+
+    /// A sync failed, or the replacement of the checkpoint. For the latter a full disk is only a reason to try again later: what
+    /// the old one says stays true.
+    pub(super) fn on_sync_failed<D, E>(&mut self, id: SyncId, error: DiskError, env: &mut Env<'_, D, E>) {
+        let is_checkpoint = self.checkpointing.as_ref().is_some_and(|job| job.replacing == Some(id));
+        if is_checkpoint && self.is_ready() && matches!(error, DiskError::Full | DiskError::Denied) {
+            tracing::warn!(%error, "{CHECKPOINT_FILE} not written, will be tried again");
+            self.checkpointing = None;
+            return;
+        }
+        // The kernel may have dropped the pages that failed: no later sync would be worth anything.
+        let reason = format!("sync of the store failed: {error}; starting again from the disk");
+        env.out.push(Effect::Fail { reason, restart: true });
     }
 
     /// Counts a completed sync of the checkpoint; true when it was one.

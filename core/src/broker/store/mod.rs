@@ -625,9 +625,7 @@ impl Store {
             return false;
         }
         if let Err(error) = result {
-            // The kernel may have dropped the pages that failed: no later sync would be worth anything.
-            let reason = format!("sync of the store failed: {error}; starting again from the disk");
-            env.out.push(Effect::Fail { reason, restart: true });
+            self.on_sync_failed(id, error, env);
             return true;
         }
         if self.tail_sync.take_if(|waited| *waited == id).is_none()

@@ -123,6 +123,8 @@ impl Store {
         if cut.is_some_and(|cut| cut < self.log.min()) {
             return Err(format!("{CUT_FILE}: the log begins behind that place; remove the file"));
         }
+        // Where the log has lost its end, queues hold entries that point behind it, and that must not come true later.
+        let unclean = unclean || self.checkpoint.logics_physical > self.log.capacity_end();
         let is_whole = self.load_queues(unclean, disk)?;
         let unclean = unclean || !is_whole;
         self.index.load(unclean, self.checkpoint.index_timestamp, disk)?;
