@@ -123,9 +123,11 @@ impl Store {
         if cut.is_some_and(|cut| cut < self.log.min()) {
             return Err(format!("{CUT_FILE}: the log begins behind that place; remove the file"));
         }
-        // Where the log has lost its end, queues hold entries that point behind it, and that must not come true later.
-        let unclean = unclean || self.checkpoint.logics_physical > self.log.capacity_end();
-        let is_whole = self.load_queues(unclean, disk)?;
+        // Where the log has lost its end, the checkpoint and entries of queues say things of what lies behind it, which must not come
+        // true when it grows again.
+        let is_short = self.checkpoint.logics_physical > self.log.capacity_end();
+        let unclean = unclean || is_short;
+        let is_whole = self.load_queues(unclean, disk)? && !is_short;
         let unclean = unclean || !is_whole;
         self.index.load(unclean, self.checkpoint.index_timestamp, disk)?;
         let (begin, stage) = match cut {
