@@ -126,6 +126,11 @@ impl Store {
         // Where the log has lost its end, the checkpoint and entries of queues say things of what lies behind it, which must not come
         // true when it grows again.
         let is_short = self.checkpoint.logics_physical > self.log.capacity_end();
+        if is_short {
+            Probe::LogBelowCheckpoint.reached();
+            let (checkpoint, log_end) = (self.checkpoint.logics_physical, self.log.capacity_end());
+            tracing::warn!(checkpoint, log_end, "the commit log ends before the checkpoint");
+        }
         let unclean = unclean || is_short;
         let is_whole = self.load_queues(unclean, disk)? && !is_short;
         let unclean = unclean || !is_whole;
@@ -167,14 +172,6 @@ impl Store {
         }
         if known == 0 && self.checkpoint.logics_timestamp > 0 && segments > 0 {
             return (self.log.min(), Stage::FindBegin { segment: segments - 1 });
-        }
-        if known > self.log.capacity_end() {
-            Probe::LogBelowCheckpoint.reached();
-            tracing::warn!(
-                checkpoint = known,
-                log_end = self.log.capacity_end(),
-                "the commit log ends before the checkpoint"
-            );
         }
         (self.log.min(), Stage::Queues { at: 0 })
     }
