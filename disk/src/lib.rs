@@ -13,7 +13,7 @@ mod path;
 
 #[cfg(unix)]
 pub use mapped::{LogWrite, MappedDisk, MappedOptions, OpenError};
-pub use memory::{MemoryDisk, PendingKind, PendingOperation, Ticket};
+pub use memory::{CAPACITY_DEFAULT_BYTES, MemoryDisk, PendingKind, PendingOperation, Ticket};
 
 // Switches `crc32fast/std` on for the whole program (see Cargo.toml); nothing here computes a checksum.
 use crc32fast as _;

@@ -141,7 +141,7 @@ struct Pin {
 }
 
 /// The room of a disk without [`MemoryDisk::set_capacity`], in bytes.
-const CAPACITY_DEFAULT_BYTES: u64 = 1 << 40;
+pub const CAPACITY_DEFAULT_BYTES: u64 = 1 << 40;
 /// The length of a file at most, in bytes: page numbers fit in 32 bits.
 const FILE_BYTES_MAX: u64 = 1 << 43;
 

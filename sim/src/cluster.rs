@@ -221,6 +221,8 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
         flush_interval: plan.sizes.flush_interval,
         checkpoint_interval: Duration::from_secs(10),
         spill_entries: plan.sizes.spill_entries,
+        // Checkers do not know of messages that were removed to make room.
+        cleans_forcibly: false,
         recover_slice_bytes: plan.sizes.recover_slice_bytes,
         delay_levels: plan.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
         ..config.store

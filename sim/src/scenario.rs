@@ -51,12 +51,12 @@ struct Faults {
     max: u64,
     from_s: u64,
     until_s: u64,
-    #[serde(default = "all_kinds")]
+    #[serde(default = "usual_kinds")]
     kinds: Vec<FaultKind>,
 }
 
-fn all_kinds() -> Vec<FaultKind> {
-    FaultKind::ALL.to_vec()
+fn usual_kinds() -> Vec<FaultKind> {
+    FaultKind::USUAL.to_vec()
 }
 
 /// Why a scenario was not read.
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn the_skeleton_is_read() {
         let scenario = Scenario::parse(SKELETON).expect("shipped");
-        assert_eq!(scenario.fault_kinds(), FaultKind::ALL);
+        assert_eq!(scenario.fault_kinds(), FaultKind::USUAL);
         assert_eq!(scenario.messages, 200);
     }
 

@@ -97,12 +97,13 @@ fn halve(entry: &mut FaultEntry) {
         Fault::ProcessDeath { down, .. } | Fault::PowerLoss { down, .. } | Fault::DiskLoss { down, .. } => {
             down
         }
-        Fault::FullDisk { lasts, .. }
-        | Fault::Partition { lasts, .. }
+        Fault::Partition { lasts, .. }
         | Fault::Isolation { lasts, .. }
         | Fault::Pause { lasts, .. }
         | Fault::Latency { lasts, .. }
-        | Fault::SlowDisk { lasts, .. } => lasts,
+        | Fault::SlowDisk { lasts, .. }
+        | Fault::FullDisk { lasts, .. }
+        | Fault::DiskErrors { lasts, .. } => lasts,
         Fault::Reset { .. } | Fault::FailedSync { .. } => return,
     };
     if *lasts / 2 >= SHORT {

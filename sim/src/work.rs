@@ -28,7 +28,7 @@ fn shelf() -> PathBuf {
 /// A file by its path, or a shipped scenario by its name.
 fn find(name: &Path) -> PathBuf {
     let shipped = shelf().join(name).with_extension("toml");
-    if !name.exists() && name.components().count() == 1 && shipped.exists() {
+    if !name.is_file() && name.components().count() == 1 && shipped.exists() {
         return shipped;
     }
     name.to_owned()

@@ -167,6 +167,13 @@ impl MemoryDisk {
         true
     }
 
+    /// How the operation that [`MemoryDisk::complete`] completed last has ended, until it is reaped.
+    pub fn last_result(&self) -> Option<Result<(), DiskError>> {
+        self.done.last().map(|done| match done {
+            Done::Synced(_, result) | Done::Fetched(_, result) => *result,
+        })
+    }
+
     /// Completes everything pending, in the order begun.
     pub fn complete_all(&mut self) {
         while let Some(first) = self.pending.first().map(|pending| pending.ticket) {
@@ -200,6 +207,11 @@ impl MemoryDisk {
     /// Lets the next `count` reads fail: of [`Disk::read`], [`Disk::read_small`] or a fetch.
     pub fn fail_reads(&mut self, count: u32) {
         self.fail_reads = count;
+    }
+
+    /// What its files take, in bytes.
+    pub fn used(&self) -> u64 {
+        self.used
     }
 
     /// The size of the disk, in bytes. Smaller than what is used, it only stops growth.

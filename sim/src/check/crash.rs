@@ -1,7 +1,7 @@
-//! Verifies: no machine gives itself up, and none writes an ERROR into its log: the faults of these worlds are such that
-//! nothing is broken beyond repair. (A panic is caught by whoever runs the world.)
+//! Verifies: no machine gives itself up, and none writes an ERROR into its log, unless its disk has refused something lately.
+//! (A panic is caught by whoever runs the world.)
 //!
-//! Does not verify: WARN lines; nor brokers whose disk has been full or has failed a sync: they may begin again.
+//! Does not verify: WARN lines, nor that what a machine says of a broken disk is right.
 
 use super::{Checker, Cx, Verdict};
 use crate::world::{Fact, Kind, Violation};
@@ -31,13 +31,12 @@ impl Checker for Crash {
             {
                 return Ok(());
             }
-            // After a sync that failed, or without room to start in, a broker begins again from its disk.
-            Fact::Failed { .. } if cx.setup.has_broken_disk(cx.host, cx.at) => return Ok(()),
+            Fact::Failed { .. } | Fact::Log(_) if cx.setup.is_disk_broken(cx.host, cx.at) => return Ok(()),
             Fact::Failed { reason, restart } => {
                 format!("the machine gave itself up: {reason} (restart: {restart})")
             }
             Fact::Log(line)
-                if line.level == tracing::Level::ERROR && !cx.setup.has_broken_disk(cx.host, cx.at) =>
+                if line.level == tracing::Level::ERROR && !cx.setup.is_disk_broken(cx.host, cx.at) =>
             {
                 format!("no fault explains the line: {line}")
             }

@@ -53,12 +53,15 @@ pub struct Attempt {
     pub outcome: Option<Outcome>,
 }
 
-/// A time at which a host's power failed.
+/// A time at which a host's power failed, or a process died that had seen a sync fail: its kernel may drop what it could not
+/// write.
 pub type PowerLosses = Vec<(HostId, Instant)>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct HostState {
     running: bool,
+    /// A sync has failed in this life: when it ends, what was not synced may be gone as after a power loss.
+    sync_failed: bool,
     /// Since when it has been running without a pause.
     since: Instant,
 }
@@ -201,13 +204,17 @@ impl Ledger {
         if let Fact::Report(report) = fact {
             self.on_report(at, report);
         }
-        if let Fact::PowerLost = fact {
+        let dropped = self.has_dropped(host, fact);
+        if dropped || matches!(fact, Fact::PowerLost) {
             self.power_losses.push((host, at));
             if setup.is_slave(host) {
                 self.excuse_away(at);
             }
         }
         if host == setup.cast.master {
+            if dropped {
+                self.on_power_lost(setup, at);
+            }
             self.on_master(setup, at, fact);
         }
     }
@@ -215,8 +222,10 @@ impl Ledger {
     fn follow_host(&mut self, at: Instant, host: HostId, fact: &Fact<'_>) {
         let Some(state) = self.hosts.get_mut(host.0) else { return };
         match fact {
-            Fact::Started { .. } | Fact::Resumed => *state = HostState { running: true, since: at },
+            Fact::Started { .. } => *state = HostState { running: true, since: at, sync_failed: false },
+            Fact::Resumed => (state.running, state.since) = (true, at),
             Fact::Died(_) | Fact::Paused => state.running = false,
+            Fact::Seen(Seen::Synced { result: Err(_), .. }) => state.sync_failed = true,
             Fact::PowerLost
             | Fact::Failed { .. }
             | Fact::Seen(_)
@@ -225,6 +234,11 @@ impl Ledger {
             | Fact::DiskCompleted { .. }
             | Fact::Log(_) => {}
         }
+    }
+
+    /// Whether a life ends after which the kernel may have dropped what it could not sync.
+    fn has_dropped(&self, host: HostId, fact: &Fact<'_>) -> bool {
+        matches!(fact, Fact::Died(_)) && self.hosts.get(host.0).is_some_and(|state| state.sync_failed)
     }
 
     fn on_master(&mut self, setup: &Setup, at: Instant, fact: &Fact<'_>) {

@@ -120,29 +120,13 @@ pub enum ClientKind {
     Administrator,
 }
 
+/// An operation that failed at the very end of a fault is told of, and its process started again, within this.
+const AFTERMATH: Duration = Duration::from_secs(30);
+
 impl Setup {
     /// Whether a host is a slave of the master's.
     pub fn is_slave(&self, host: HostId) -> bool {
         host == self.cast.follower || Some(host) == self.second
-    }
-
-    /// Whether a fault explains that a machine gives itself up then.
-    pub fn has_broken_disk(&self, host: HostId, at: Instant) -> bool {
-        self.faults.iter().any(|entry| match &entry.fault {
-            Fault::FullDisk { host: broken, .. } | Fault::FailedSync { host: broken, .. } => {
-                // What was begun during the fault may be found out after it.
-                !entry.disabled && *broken == host && entry.at <= at
-            }
-            Fault::ProcessDeath { .. }
-            | Fault::PowerLoss { .. }
-            | Fault::Reset { .. }
-            | Fault::Partition { .. }
-            | Fault::Isolation { .. }
-            | Fault::Pause { .. }
-            | Fault::Latency { .. }
-            | Fault::SlowDisk { .. }
-            | Fault::DiskLoss { .. } => false,
-        })
     }
 
     /// The delay of a level, which counts from 1; those beyond the last one are the last one.
@@ -162,24 +146,29 @@ impl Setup {
         })
     }
 
-    /// Whether a fault that slows `host`'s disk overlaps a stretch of time.
+    /// Whether `host`'s disk refuses something, or did so lately: what its process says and does then has a reason.
+    pub fn is_disk_broken(&self, host: HostId, at: Instant) -> bool {
+        self.faults.iter().any(|entry| {
+            let refuses = entry.fault.refuses() == Some(host);
+            refuses && !entry.disabled && entry.at <= at && at <= entry.at + entry.fault.lasts() + AFTERMATH
+        })
+    }
+
+    /// Whether a fault that slows or stops `host`'s disk overlaps a stretch of time.
     pub fn is_disk_slow(&self, host: HostId, from: Instant, until: Instant) -> bool {
-        self.faults.iter().any(|entry| match &entry.fault {
-            Fault::SlowDisk { host: slow, extra, lasts } => {
+        self.faults.iter().any(|entry| {
+            let end = entry.at + entry.fault.lasts();
+            let end = if let Fault::SlowDisk { host: slow, extra, .. } = &entry.fault
+                && *slow == host
+            {
                 // What was begun during the fault completes after it.
-                let end = entry.at + *lasts + *extra;
-                !entry.disabled && *slow == host && entry.at <= until && end >= from
-            }
-            Fault::ProcessDeath { .. }
-            | Fault::PowerLoss { .. }
-            | Fault::Reset { .. }
-            | Fault::Partition { .. }
-            | Fault::Isolation { .. }
-            | Fault::Pause { .. }
-            | Fault::Latency { .. }
-            | Fault::FullDisk { .. }
-            | Fault::FailedSync { .. }
-            | Fault::DiskLoss { .. } => false,
+                end + *extra
+            } else if entry.fault.refuses() == Some(host) {
+                end + AFTERMATH
+            } else {
+                return false;
+            };
+            !entry.disabled && entry.at <= until && end >= from
         })
     }
 }

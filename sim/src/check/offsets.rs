@@ -2,8 +2,8 @@
 //! a power loss takes back at most what was committed in the last [`LOSS_MAX`]; and what lies beyond the end of a queue that a
 //! power loss made shorter is brought back to that end.
 //!
-//! Does not verify: commits that got no answer (they may or may not count), nor how much a power loss takes while the
-//! master's disk is slow.
+//! Does not verify: commits that got no answer (they may or may not count), how much a power loss takes while the master's disk
+//! is slow, nor what becomes of commits just before a death while the disk refuses to write.
 
 use std::collections::BTreeMap;
 
@@ -67,8 +67,12 @@ impl Offsets {
         let master = cx.setup.cast.master;
         let mut losses =
             cx.ledger.power_losses().iter().filter(|(host, lost)| *host == master && *lost >= at);
-        let Some((_, loss)) = losses.next() else { return true };
         let synced_by = at + LOSS_MAX;
+        let Some((_, loss)) = losses.next() else {
+            // A disk that refuses to take the journal leaves the file that is written every five seconds.
+            let stopped = self.stops.iter().any(|stop| *stop >= at && *stop <= synced_by);
+            return !(stopped && cx.setup.is_disk_broken(master, at));
+        };
         let slow = cx.setup.is_disk_slow(master, at, *loss);
         !slow && synced_by < *loss && !self.stops.iter().any(|stop| *stop >= at && *stop <= synced_by)
     }

@@ -6,7 +6,7 @@
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 
-use super::{Fault, FaultEntry, FaultKind, Way};
+use super::{DiskOperation, Fault, FaultEntry, FaultKind, Way};
 use crate::world::HostId;
 
 /// A host that things can happen to.
@@ -39,6 +39,9 @@ const DOWN_MAX: Duration = Duration::from_secs(150);
 const SLOW_MAX: Duration = Duration::from_secs(60);
 /// Hosts of one rack lose their power within this.
 const RACK_APART_MAX: Duration = Duration::from_millis(50);
+const SPARE_BYTES_MAX: u64 = 256 << 10;
+/// One error alone and several in a row are different things.
+const ERRORS_MAX: u64 = 4;
 const OPERATION_MAX: u64 = 40;
 /// Of so many deaths one comes at once, and the others in a disk operation: while something is written, not yet synced.
 const AT_ONCE_IN: u64 = 3;
@@ -112,13 +115,28 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             let extra = spread(rng, Duration::from_secs(8));
             Fault::SlowDisk { host: pick(rng, &disks)?.host, extra, lasts: spread(rng, SLOW_MAX) }
         }
+        FaultKind::FullDisk => {
+            let host = pick(rng, &disks)?.host;
+            full_disk(rng, host)
+        }
         // A master without room refuses what is sent, for as long; a slave must hold nobody up.
-        FaultKind::FullDisk => Fault::FullDisk { host: disks.last()?.host, lasts: spread(rng, SLOW_MAX) },
+        FaultKind::FullSlaveDisk => full_disk(rng, disks.last()?.host),
         FaultKind::FailedSync => {
             Fault::FailedSync { host: pick(rng, &disks)?.host, count: 1 + rng.below(3) as u32 }
         }
         FaultKind::DiskLoss => Fault::DiskLoss { host: disks.last()?.host, down: spread(rng, DOWN_MAX) },
+        FaultKind::WriteError => disk_errors(rng, &disks, DiskOperation::Write)?,
+        FaultKind::ReadError => disk_errors(rng, &disks, DiskOperation::Read)?,
     })
+}
+
+fn full_disk(rng: &mut Rng, host: HostId) -> Fault {
+    Fault::FullDisk { host, spare_bytes: rng.below(SPARE_BYTES_MAX), lasts: spread(rng, SLOW_MAX) }
+}
+
+fn disk_errors(rng: &mut Rng, disks: &[Target], operation: DiskOperation) -> Option<Fault> {
+    let (host, count) = (pick(rng, disks)?.host, 1 + rng.below(ERRORS_MAX) as u32);
+    Some(Fault::DiskErrors { host, operation, count, lasts: spread(rng, SLOW_MAX) })
 }
 
 /// In which disk operation, or 0 for at once.
@@ -157,7 +175,8 @@ mod tests {
             count_max: 12,
             from: Instant::from_nanos(1_000_000_000),
             until: Instant::from_nanos(400_000_000_000),
-            kinds: FaultKind::ALL.to_vec(),
+            kinds: [FaultKind::USUAL, &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError]]
+                .concat(),
             targets: vec![target(0, false), target(1, true), target(2, true)],
         }
     }
@@ -174,7 +193,7 @@ mod tests {
                 kinds.insert(entry.fault.kind());
             }
         }
-        assert_eq!(kinds.len(), 9, "every kind is drawn: {kinds:?}");
+        assert_eq!(kinds.len(), 12, "every kind is drawn: {kinds:?}");
     }
 
     #[test]

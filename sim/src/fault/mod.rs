@@ -67,15 +67,21 @@ pub enum FaultKind {
     SlowDisk,
     /// [`Fault::FullDisk`].
     FullDisk,
+    /// [`Fault::FullDisk`] of the last slave's.
+    FullSlaveDisk,
     /// [`Fault::FailedSync`].
     FailedSync,
     /// [`Fault::DiskLoss`].
     DiskLoss,
+    /// [`Fault::DiskErrors`] of writes.
+    WriteError,
+    /// [`Fault::DiskErrors`] of reads.
+    ReadError,
 }
 
 impl FaultKind {
     /// Every kind that a scenario has which names none. The others are for scenarios whose checkers know what they take.
-    pub const ALL: &[FaultKind] = &[
+    pub const USUAL: &[FaultKind] = &[
         FaultKind::ProcessDeath,
         FaultKind::PowerLoss,
         FaultKind::RackPowerLoss,
@@ -101,8 +107,11 @@ impl fmt::Display for FaultKind {
             FaultKind::Latency => "latency",
             FaultKind::SlowDisk => "slow-disk",
             FaultKind::FullDisk => "full-disk",
+            FaultKind::FullSlaveDisk => "full-slave-disk",
             FaultKind::FailedSync => "failed-sync",
             FaultKind::DiskLoss => "disk-loss",
+            FaultKind::WriteError => "write-error",
+            FaultKind::ReadError => "read-error",
         })
     }
 }
@@ -185,11 +194,24 @@ pub enum Fault {
         /// For how long.
         lasts: Duration,
     },
-    /// A disk has no room for anything more.
+    /// A disk has room for a little more, and then none.
     FullDisk {
         /// Whose.
         host: HostId,
+        /// How much fits.
+        spare_bytes: u64,
         /// For how long.
+        lasts: Duration,
+    },
+    /// Operations of a disk fail. Afterwards a process that gave itself up for it is started again.
+    DiskErrors {
+        /// Whose.
+        host: HostId,
+        /// Which.
+        operation: DiskOperation,
+        /// So many in a row.
+        count: u32,
+        /// Those that did not come by then do not fail any more.
         lasts: Duration,
     },
     /// The next syncs fail, those of [`FAILED_SYNC_WINDOW`]: what they were to make durable may not be.
@@ -206,6 +228,16 @@ pub enum Fault {
         /// Until it is back.
         down: Duration,
     },
+}
+
+/// What a disk refuses to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskOperation {
+    /// To write, after any part of the bytes.
+    Write,
+    /// To read.
+    Read,
 }
 
 /// Within this the syncs come that are to fail.
@@ -240,18 +272,37 @@ impl Fault {
             Fault::DiskLoss { down, .. } => *down,
             Fault::FailedSync { .. } => FAILED_SYNC_WINDOW,
             Fault::Reset { .. } => Duration::ZERO,
-            Fault::FullDisk { lasts, .. }
-            | Fault::Partition { lasts, .. }
+            Fault::Partition { lasts, .. }
             | Fault::Isolation { lasts, .. }
             | Fault::Pause { lasts, .. }
             | Fault::Latency { lasts, .. }
-            | Fault::SlowDisk { lasts, .. } => *lasts,
+            | Fault::SlowDisk { lasts, .. }
+            | Fault::FullDisk { lasts, .. }
+            | Fault::DiskErrors { lasts, .. } => *lasts,
         }
     }
 
     /// Whether it ends lives.
     pub fn is_death(&self) -> bool {
         matches!(self, Fault::ProcessDeath { .. } | Fault::PowerLoss { .. } | Fault::DiskLoss { .. })
+    }
+
+    /// Whose disk refuses something.
+    pub fn refuses(&self) -> Option<HostId> {
+        match self {
+            Fault::FullDisk { host, .. }
+            | Fault::FailedSync { host, .. }
+            | Fault::DiskErrors { host, .. } => Some(*host),
+            Fault::ProcessDeath { .. }
+            | Fault::PowerLoss { .. }
+            | Fault::Reset { .. }
+            | Fault::Partition { .. }
+            | Fault::Isolation { .. }
+            | Fault::Pause { .. }
+            | Fault::Latency { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::DiskLoss { .. } => None,
+        }
     }
 
     /// Its kind.
@@ -269,6 +320,8 @@ impl Fault {
             Fault::FullDisk { .. } => FaultKind::FullDisk,
             Fault::FailedSync { .. } => FaultKind::FailedSync,
             Fault::DiskLoss { .. } => FaultKind::DiskLoss,
+            Fault::DiskErrors { operation: DiskOperation::Write, .. } => FaultKind::WriteError,
+            Fault::DiskErrors { operation: DiskOperation::Read, .. } => FaultKind::ReadError,
         }
     }
 
@@ -302,13 +355,18 @@ impl Fault {
             Fault::Latency { a, b, extra, lasts } => {
                 format!("{extra:?} more latency between {} and {} for {lasts:?}", name(a), name(b))
             }
-            Fault::FullDisk { host, lasts } => format!("disk of {} full for {lasts:?}", name(host)),
             Fault::FailedSync { host, count } => format!("{count} syncs of {} fail", name(host)),
             Fault::DiskLoss { host, down } => {
                 format!("{} dies and loses its disk, back after {down:?}", name(host))
             }
             Fault::SlowDisk { host, extra, lasts } => {
                 format!("disk of {} slower by {extra:?} for {lasts:?}", name(host))
+            }
+            Fault::FullDisk { host, spare_bytes, lasts } => {
+                format!("disk of {} full after {spare_bytes} bytes more for {lasts:?}", name(host))
+            }
+            Fault::DiskErrors { host, operation, count, lasts } => {
+                format!("disk of {}: the next {count} {operation:?}s fail, for {lasts:?}", name(host))
             }
         }
     }

@@ -1,10 +1,10 @@
 //! Faults take effect, and end.
 
 use gantry_core::time::{Duration, Instant};
-use gantry_disk::MemoryDisk;
+use gantry_disk::{CAPACITY_DEFAULT_BYTES, MemoryDisk};
 
 use super::{Event, Fact, HostId, Observer, World};
-use crate::fault::{DEATH_WINDOW, Death, FAILED_SYNC_WINDOW, Fault, Way};
+use crate::fault::{DEATH_WINDOW, Death, DiskOperation, FAILED_SYNC_WINDOW, Fault, Way};
 use crate::probe::FaultProbe;
 
 /// Who keeps silent for longer is given up by others.
@@ -67,10 +67,6 @@ impl<O: Observer> World<O> {
                 self.slow_down(a, b, extra.as_nanos() as u64);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
-            Fault::FullDisk { host, lasts } => {
-                self.disk(host).set_capacity(0);
-                self.engine.schedule(now + lasts, Event::FaultEnds { index });
-            }
             Fault::FailedSync { host, count } => {
                 self.hosts[host.0].failing_syncs = count;
                 self.engine.schedule(now + FAILED_SYNC_WINDOW, Event::FaultEnds { index });
@@ -90,6 +86,15 @@ impl<O: Observer> World<O> {
                 self.hosts[host.0].disk_delay_nanos += extra.as_nanos() as u64;
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
+            Fault::FullDisk { host, spare_bytes, lasts } => {
+                let disk = self.disk(host);
+                disk.set_capacity(disk.used() + spare_bytes);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::DiskErrors { host, operation, count, lasts } => {
+                self.let_fail(host, operation, count);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
         }
     }
 
@@ -102,11 +107,6 @@ impl<O: Observer> World<O> {
                 }
             }
             Fault::Reset { .. } | Fault::DiskLoss { .. } => {}
-            Fault::FullDisk { host, .. } => {
-                self.disk(host).set_capacity(u64::MAX);
-                // One that could not even start is started again.
-                self.start(host);
-            }
             Fault::FailedSync { host, .. } => self.hosts[host.0].failing_syncs = 0,
             Fault::Partition { a, b, way, .. } => {
                 self.mend(a, b);
@@ -125,6 +125,29 @@ impl<O: Observer> World<O> {
             Fault::SlowDisk { host, extra, .. } => {
                 self.hosts[host.0].disk_delay_nanos -= extra.as_nanos() as u64;
             }
+            Fault::FullDisk { host, .. } => {
+                self.disk(host).set_capacity(CAPACITY_DEFAULT_BYTES);
+                self.restart_failed(host);
+            }
+            Fault::DiskErrors { host, operation, .. } => {
+                self.let_fail(host, operation, 0);
+                self.restart_failed(host);
+            }
+        }
+    }
+
+    fn let_fail(&mut self, host: HostId, operation: DiskOperation, count: u32) {
+        let disk = self.disk(host);
+        match operation {
+            DiskOperation::Write => disk.fail_writes(count),
+            DiskOperation::Read => disk.fail_reads(count),
+        }
+    }
+
+    /// Whoever mended the disk starts what gave itself up for it.
+    fn restart_failed(&mut self, host: HostId) {
+        if std::mem::take(&mut self.hosts[host.0].gave_up) {
+            self.start(host);
         }
     }
 

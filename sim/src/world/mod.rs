@@ -213,6 +213,8 @@ struct Host {
     paused_until: Instant,
     life: u32,
     doom: Option<faults::Doom>,
+    /// Its last process wants nobody but people to start it again.
+    gave_up: bool,
     turn_at: Option<Instant>,
     turn_stamp: u64,
     conns: BTreeMap<ConnId, network::EndId>,
@@ -292,6 +294,7 @@ impl<O: Observer> World<O> {
                 paused_until: Instant::ZERO,
                 life: 0,
                 doom: None,
+                gave_up: false,
                 turn_at: None,
                 turn_stamp: 0,
                 conns: BTreeMap::new(),

@@ -36,6 +36,7 @@ impl<O: Observer> World<O> {
         let Some(mut disk) = host.disk.take() else { return };
         disk.revive();
         host.doom = None;
+        host.gave_up = false;
         host.paused = false;
         host.paused_until = Instant::ZERO;
         host.life += 1;
@@ -144,6 +145,7 @@ impl<O: Observer> World<O> {
     fn on_failed(&mut self, id: HostId, reason: &str, restart: bool) {
         self.tell(id, Fact::Failed { reason, restart });
         self.die(id, Death::Process);
+        self.hosts[id.0].gave_up = !restart;
         if restart {
             self.engine.schedule(self.engine.now() + FAILED_RESTART, Event::Start { host: id });
         }
@@ -191,6 +193,8 @@ impl<O: Observer> World<O> {
         if !process.disk().complete(ticket, result) {
             return;
         }
+        // The disk may have known better.
+        let result = process.disk().last_result().unwrap_or(Ok(()));
         self.digest.word(self.engine.now().as_nanos() ^ 0x30);
         self.tell(id, Fact::DiskCompleted { ticket, result });
         self.wake(id);
