@@ -404,3 +404,38 @@ fn a_slave_without_the_masters_beginning_does_not_count() {
     net.pass(Duration::from_secs(1));
     assert_eq!(net.log_end(1), net.log_end(0));
 }
+
+#[test]
+fn a_fresh_slave_begins_where_its_masters_log_begins_and_counts() {
+    let mut net = Net::new(vec![node_config(0, BrokerRole::SyncMaster)]);
+    let long = format!("body{}", "x".repeat(4000));
+    for _ in 0..20 {
+        assert_eq!(net.send(0, &long), response_code::SLAVE_NOT_AVAILABLE);
+    }
+    net.pass(Duration::from_secs(12));
+    // Retention has taken the oldest segment.
+    let mut master = net.lose(0).kill();
+    master.disk().delete("commitlog/00000000000000000000").expect("it is there");
+    net.back(0, master);
+    net.nodes.push(Some(World::new(node_config(1, BrokerRole::Slave))));
+    net.pass(Duration::from_secs(15));
+    let begins = net.node(0).broker().store().log_min();
+    assert!(begins > 0 && net.node(1).broker().store().log_min() == begins);
+    assert_eq!(net.log_end(1), net.log_end(0));
+    assert_eq!(net.send(0, "bodylast"), response_code::SUCCESS, "it could take the master's place");
+}
+
+#[test]
+fn the_other_slave_follows_the_one_that_was_promoted() {
+    let slaves = [1, 2].map(|node| node_config(node, BrokerRole::Slave));
+    let mut net = Net::new([vec![node_config(0, BrokerRole::SyncMaster)], slaves.into()].concat());
+    assert_eq!(net.send(0, "bodyone"), response_code::SUCCESS);
+    net.pass(Duration::from_secs(1));
+    net.lose(0);
+    assert_eq!(net.promote(1, "SYNC_MASTER").code, response_code::SUCCESS);
+    // Name servers tell it with the next registration.
+    net.master = 1;
+    net.pass(Duration::from_secs(45));
+    assert_eq!(net.send(1, "bodytwo"), response_code::SUCCESS, "on the other slave too");
+    assert_eq!(net.read(2), ["bodyone", "bodytwo"]);
+}
