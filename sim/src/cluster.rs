@@ -12,18 +12,20 @@ use gantry_core::time::{Duration, Instant};
 
 use crate::check::{ClientKind, Flush, Replication};
 use crate::history::{Report, Tell};
-use crate::plan::{CAST, NAMES, OPERATOR, Plan, SECOND, place};
+use crate::plan::{CAST, NAME_SERVERS, NAMES, OPERATOR, Plan, SECOND, place};
 use crate::process::Process;
-use crate::workload::ClientOptions;
 use crate::workload::administrator::Administrator;
+use crate::workload::asker::Asker;
 use crate::workload::consumer::Consumer;
 use crate::workload::delayer::Delayer;
+use crate::workload::manager::Manager;
 use crate::workload::operator::{Operator, Orders};
 use crate::workload::ordered::Member;
 use crate::workload::producer::Producer;
 use crate::workload::retrier::Retrier;
 use crate::workload::watcher::Watcher;
-use crate::world::{HostPlan, Life};
+use crate::workload::{ClientOptions, Names};
+use crate::world::{HostId, HostPlan, Life};
 
 const NAME_SERVER_PORT: u16 = 9876;
 const BROKER_PORT: u16 = 10911;
@@ -46,30 +48,23 @@ fn ip(host: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, host as u8 + 1)
 }
 
-fn name_server_address() -> Arc<str> {
-    SocketAddr::new(ip(0).into(), NAME_SERVER_PORT).to_string().into()
+fn name_server_addresses(plan: &Plan) -> Vec<Arc<str>> {
+    let address = |host: &HostId| SocketAddr::new(ip(host.0).into(), NAME_SERVER_PORT).to_string().into();
+    NAME_SERVERS[..usize::from(plan.name_servers)].iter().map(address).collect()
 }
 
 /// The hosts, in the order of [`crate::plan::NAMES`].
 pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
     let start = Instant::ZERO;
     let (sends, consumes, audits) = (plan.producer.clone(), plan.consumer.clone(), plan.auditor.clone());
-    let (producer, consumer, auditor, watcher) = (client(3), client(4), client(5), client(6));
+    let (producer, consumer, auditor, watcher) =
+        (client(plan, 3), client(plan, 4), client(plan, 5), client(plan, 6));
     let (topics, interval) = (plan.topics, plan.watch_interval);
     let listens = vec![(BROKER_PORT, Protocol::Remoting), (HA_PORT, Protocol::HaMaster)];
     // A host without a process is as good as none.
     let follower_start = if plan.follower { start } else { plan.ends_at + Duration::from_secs(1) };
-    // A deletion has to arrive too, where there are some.
-    let deletes = plan.clients.contains(&ClientKind::Administrator);
-    let name_server = move |life: Life| {
-        let config = NameServerConfig {
-            delete_topic_with_broker_registration: deletes,
-            ..NameServerConfig::default()
-        };
-        life.run(NameServer::new(config))
-    };
     let mut hosts = vec![
-        host(0, vec![(NAME_SERVER_PORT, Protocol::Remoting)], start, 0, name_server),
+        host(0, vec![(NAME_SERVER_PORT, Protocol::Remoting)], plan.names_start, 0, name_server(plan)),
         host(1, listens.clone(), start, plan.sizes.cold_per_mille, broker(plan, 0)),
         host(2, listens, follower_start, plan.sizes.cold_per_mille, broker(plan, 1)),
         host(3, Vec::new(), start, 0, move |life| {
@@ -92,6 +87,7 @@ pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
     ];
     hosts.extend(more_clients(plan));
     hosts.extend(more_hosts(plan));
+    hosts.extend(last_hosts(plan));
     hosts
 }
 
@@ -102,7 +98,7 @@ fn more_hosts(plan: &Plan) -> [HostPlan; 2] {
     let listens = vec![(BROKER_PORT, Protocol::Remoting), (HA_PORT, Protocol::HaMaster)];
     let second = host(SECOND.0, listens, second_start, plan.sizes.cold_per_mille, broker(plan, 2));
     let takeover = plan.takeover;
-    let options = client(OPERATOR.0);
+    let options = client(plan, OPERATOR.0);
     let starts = takeover.map_or(never, |takeover| takeover.at);
     let operator = host(OPERATOR.0, Vec::new(), starts, 0, move |life| {
         let promote_after = takeover.map_or(Duration::ZERO, |takeover| takeover.promoted_at - takeover.at);
@@ -114,19 +110,31 @@ fn more_hosts(plan: &Plan) -> [HostPlan; 2] {
     [second, operator]
 }
 
+fn name_server(plan: &Plan) -> impl Fn(Life) -> Box<dyn Process> + 'static {
+    // A deletion has to arrive too, where there are some.
+    let deletes = plan.clients.contains(&ClientKind::Administrator);
+    move |life| {
+        let config = NameServerConfig {
+            delete_topic_with_broker_registration: deletes,
+            ..NameServerConfig::default()
+        };
+        life.run(NameServer::new(config))
+    }
+}
+
 /// The clients that only some scenarios have; the others have hosts without processes in their places.
 fn more_clients(plan: &Plan) -> Vec<HostPlan> {
     let never = plan.ends_at + Duration::from_secs(1);
     let starts = |kind| if plan.clients.contains(&kind) { Instant::ZERO } else { never };
     let since_start = |life: &Life| life.at - Instant::ZERO;
     let at = place(ClientKind::Delayer);
-    let (options, sends) = (client(at), plan.delayer.clone());
+    let (options, sends) = (client(plan, at), plan.delayer.clone());
     let delayer = host(at, Vec::new(), starts(ClientKind::Delayer), 0, move |life| {
         let machine = Delayer::new(options.clone(), Rc::clone(&sends), since_start(&life), life.now);
         life.run(machine)
     });
     let at = place(ClientKind::Retrier);
-    let (options, retrier) = (client(at), plan.retrier.clone());
+    let (options, retrier) = (client(plan, at), plan.retrier.clone());
     let retrier = host(at, Vec::new(), starts(ClientKind::Retrier), 0, move |life| {
         let machine = Retrier::new(options.clone(), Rc::clone(&retrier), since_start(&life), life.now);
         life.run(machine)
@@ -138,14 +146,14 @@ fn more_clients(plan: &Plan) -> Vec<HostPlan> {
 fn members(plan: &Plan, mut hosts: Vec<HostPlan>, starts: impl Fn(ClientKind) -> Instant) -> Vec<HostPlan> {
     let since_start = |life: &Life| life.at - Instant::ZERO;
     for (at, member) in (place(ClientKind::Ordered)..).zip(&plan.ordered) {
-        let (options, member) = (client(at), Rc::new(member.clone()));
+        let (options, member) = (client(plan, at), Rc::new(member.clone()));
         hosts.push(host(at, Vec::new(), starts(ClientKind::Ordered), 0, move |life| {
             let machine = Member::new(options.clone(), Rc::clone(&member), since_start(&life), life.now);
             life.run(machine)
         }));
     }
     let at = place(ClientKind::Administrator);
-    let (options, edits) = (client(at), plan.administrator.clone());
+    let (options, edits) = (client(plan, at), plan.administrator.clone());
     let master: Arc<str> = SocketAddr::new(ip(1).into(), BROKER_PORT).to_string().into();
     hosts.push(host(at, Vec::new(), starts(ClientKind::Administrator), 0, move |life| {
         let (options, edits) = (options.clone(), Rc::clone(&edits));
@@ -155,8 +163,34 @@ fn members(plan: &Plan, mut hosts: Vec<HostPlan>, starts: impl Fn(ClientKind) ->
     hosts
 }
 
-fn client(host: usize) -> ClientOptions {
-    ClientOptions { name_server: name_server_address(), client_id: format!("{}@{}", ip(host), NAMES[host]) }
+/// Clients that look for messages and manage, and the other name servers.
+fn last_hosts(plan: &Plan) -> Vec<HostPlan> {
+    let never = plan.ends_at + Duration::from_secs(1);
+    let starts = |kind| if plan.clients.contains(&kind) { Instant::ZERO } else { never };
+    let since_start = |life: &Life| life.at - Instant::ZERO;
+    let mut hosts = Vec::new();
+    let at = place(ClientKind::Asker);
+    let (options, sends) = (client(plan, at), plan.asker.clone());
+    hosts.push(host(at, Vec::new(), starts(ClientKind::Asker), 0, move |life| {
+        let machine = Asker::new(options.clone(), Rc::clone(&sends), since_start(&life), life.now);
+        life.run(machine)
+    }));
+    let at = place(ClientKind::Manager);
+    let (options, orders) = (client(plan, at), plan.manager.clone());
+    hosts.push(host(at, Vec::new(), starts(ClientKind::Manager), 0, move |life| {
+        let machine = Manager::new(options.clone(), Rc::clone(&orders), since_start(&life), life.now);
+        life.run(machine)
+    }));
+    for (index, at) in NAME_SERVERS.iter().enumerate().skip(1) {
+        let starts = if index < usize::from(plan.name_servers) { plan.names_start } else { never };
+        hosts.push(host(at.0, vec![(NAME_SERVER_PORT, Protocol::Remoting)], starts, 0, name_server(plan)));
+    }
+    hosts
+}
+
+fn client(plan: &Plan, host: usize) -> ClientOptions {
+    let names = Names::new(name_server_addresses(plan), host);
+    ClientOptions { names, client_id: format!("{}@{}", ip(host), NAMES[host]) }
 }
 
 fn host(
@@ -201,7 +235,7 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
     let mut config = BrokerConfig::new("broker-a", SocketAddr::new(ip(host).into(), BROKER_PORT));
     config.broker_id = id;
     config.ha_addr = SocketAddr::new(ip(host).into(), HA_PORT).to_string();
-    config.namesrv_addrs = vec![name_server_address()];
+    config.namesrv_addrs = name_server_addresses(plan);
     config.role = match plan.replication {
         Replication::Async => BrokerRole::AsyncMaster,
         Replication::Sync => BrokerRole::SyncMaster,
@@ -211,6 +245,7 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
     }
     // Longer than any fault: what a slave has is always heard of.
     config.ha.tail_wait = Duration::from_secs(600);
+    let tiny = plan.sizes.segment_bytes < 1 << 20;
     config.store = StoreConfig {
         segment_bytes: plan.sizes.segment_bytes,
         queue_file_entries: plan.sizes.queue_file_entries,
@@ -224,6 +259,10 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
         // Checkers do not know of messages that were removed to make room.
         cleans_forcibly: false,
         recover_slice_bytes: plan.sizes.recover_slice_bytes,
+        // Small enough to be full now and then, where segments are small too.
+        index_slots: if tiny { 50 } else { config.store.index_slots },
+        index_entries: if tiny { 120 } else { config.store.index_entries },
+        index_batch_entries: if tiny { 16 } else { config.store.index_batch_entries },
         delay_levels: plan.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
         ..config.store
     };

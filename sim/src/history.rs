@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use gantry_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
 /// The topics of a world are numbered; this is what they are called.
@@ -232,6 +233,151 @@ pub enum Report {
     Retry(RetryReport),
     /// Of consumption in order.
     Ordered(OrderedReport),
+    /// Of messages that are looked for.
+    Ask(AskReport),
+    /// Of administration.
+    Admin(AdminReport),
+}
+
+/// What the client that looks for messages tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AskReport {
+    /// An attempt to send is about to leave.
+    Begun {
+        /// Which.
+        id: MessageId,
+    },
+    /// It got SEND_OK.
+    Stored {
+        /// Which.
+        id: MessageId,
+        /// Where.
+        copy: Found,
+    },
+    /// A question was answered.
+    Answered {
+        /// What was asked.
+        question: Question,
+        /// When it left, in the world's time as its client counts it.
+        asked: Instant,
+        /// What was found.
+        found: Vec<(MessageId, Found)>,
+    },
+    /// An offset was asked for by time.
+    Searched {
+        /// In which queue.
+        queue: i32,
+        /// Which time, in ms.
+        at_ms: i64,
+        /// When it left.
+        asked: Instant,
+        /// The answer.
+        offset: i64,
+    },
+}
+
+/// A message at its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Its queue.
+    pub queue: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its place in the commit log.
+    pub physical: u64,
+    /// When it was stored, in ms; 0 when that is not known.
+    pub store_ms: i64,
+}
+
+/// How a message is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// By a key of its sender's.
+    Key {
+        /// The message of that key.
+        message: u32,
+    },
+    /// By its unique key.
+    Unique {
+        /// Whose it is.
+        id: MessageId,
+    },
+    /// By its place in the commit log.
+    Place {
+        /// Where.
+        physical: u64,
+    },
+}
+
+/// What the administrator tells: a register is written and read, by its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AdminReport {
+    /// A change is about to leave.
+    Begun {
+        /// Of what.
+        register: String,
+        /// What it will be; `None` when it is deleted.
+        value: Option<String>,
+    },
+    /// The change was acknowledged.
+    Done {
+        /// Of what.
+        register: String,
+        /// What it is.
+        value: Option<String>,
+    },
+    /// The change was not made.
+    NotDone {
+        /// Of what.
+        register: String,
+        /// What it would be.
+        value: Option<String>,
+    },
+    /// It was read.
+    Read {
+        /// What.
+        register: String,
+        /// What it is.
+        value: Option<String>,
+    },
+    /// A message to a queue is about to leave.
+    SendBegun {
+        /// Which.
+        id: MessageId,
+        /// Its topic.
+        topic: String,
+        /// Its queue.
+        queue: i32,
+    },
+    /// It ended.
+    SendEnded {
+        /// Which.
+        id: MessageId,
+        /// Its topic.
+        topic: String,
+        /// Its queue.
+        queue: i32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A message was read.
+    Came {
+        /// From which topic.
+        topic: String,
+        /// From which queue.
+        queue: i32,
+        /// At which offset.
+        offset: i64,
+        /// Which; `None` when it is none of ours.
+        id: Option<MessageId>,
+    },
+    /// A queue was read up to its end.
+    Drained {
+        /// Of which topic.
+        topic: String,
+        /// Which.
+        queue: i32,
+    },
 }
 
 /// What the client of delayed messages tells.
@@ -281,6 +427,8 @@ pub enum RetryReport {
         id: MessageId,
         /// How often it had come back.
         times: i32,
+        /// Where it lay.
+        place: RetryPlace,
     },
     /// It was consumed.
     Consumed {
@@ -293,6 +441,8 @@ pub enum RetryReport {
         id: MessageId,
         /// How often it had come back.
         times: i32,
+        /// Where in the commit log the request says that it lies.
+        physical: u64,
     },
     /// Its way back was acknowledged.
     Back {
@@ -307,7 +457,22 @@ pub enum RetryReport {
         id: MessageId,
         /// How often it had come back.
         times: i32,
+        /// Where it lay.
+        place: RetryPlace,
     },
+}
+
+/// Where a copy of a message lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetryPlace {
+    /// Its topic.
+    pub topic: &'static str,
+    /// Its queue there.
+    pub queue: i32,
+    /// Its offset in the queue.
+    pub offset: i64,
+    /// Its place in the commit log.
+    pub physical: u64,
 }
 
 /// What a member of the group that consumes in order tells.

@@ -11,17 +11,18 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
 use crate::fault::{self, Fault, FaultEntry, FaultPlan, Target, Way};
 use crate::history::Reader;
-use crate::scenario::{Scenario, ScenarioError};
+use crate::scenario::{Scenario, ScenarioError, Victims};
 use crate::workload::administrator::{self, TopicEdit};
 use crate::workload::consumer::ConsumerPlan;
 use crate::workload::delayer::{self, DelayedSend};
+use crate::workload::manager::{self, Order};
 use crate::workload::ordered::{self, MemberPlan};
 use crate::workload::producer::{self, Load, ProducerPlan};
 use crate::workload::retrier::RetrierPlan;
 use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 19] = [
     "namesrv",
     "master",
     "follower",
@@ -37,7 +38,14 @@ pub const NAMES: [&str; 15] = [
     "administrator",
     "follower-2",
     "operator",
+    "asker",
+    "manager",
+    "namesrv-2",
+    "namesrv-3",
 ];
+
+/// The name servers, of which a world has one or more.
+pub const NAME_SERVERS: [HostId; 3] = [HostId(0), HostId(17), HostId(18)];
 
 /// The second follower.
 pub const SECOND: HostId = HostId(13);
@@ -126,6 +134,8 @@ pub const fn place(client: ClientKind) -> usize {
         ClientKind::Retrier => 8,
         ClientKind::Ordered => 9,
         ClientKind::Administrator => 12,
+        ClientKind::Asker => 15,
+        ClientKind::Manager => 16,
     }
 }
 
@@ -180,6 +190,12 @@ pub struct Plan {
     /// The follower takes the master's place.
     #[serde(default)]
     pub takeover: Option<Takeover>,
+    /// How many name servers there are.
+    #[serde(default = "one")]
+    pub name_servers: u8,
+    /// When they start.
+    #[serde(default, with = "nanos")]
+    pub names_start: Instant,
     /// Clients beside the usual ones, and what they do.
     pub clients: Vec<ClientKind>,
     /// What the client of delayed messages sends.
@@ -193,6 +209,12 @@ pub struct Plan {
     /// What the administrator does to topics.
     #[serde(with = "shared", default)]
     pub administrator: Rc<Vec<TopicEdit>>,
+    /// What the client that looks for messages does.
+    #[serde(default, with = "shared")]
+    pub asker: Rc<Vec<DelayedSend>>,
+    /// What the manager does.
+    #[serde(default, with = "shared")]
+    pub manager: Rc<Vec<Order>>,
     /// The delay of each level, in seconds.
     pub delays_s: Vec<u64>,
     /// All is mended by then.
@@ -210,6 +232,7 @@ pub struct Plan {
 const SENDS_FROM: Duration = Duration::from_secs(2);
 /// What an administrator does in all.
 const EDITS: u32 = 150;
+const NAMES_LATE_NANOS: u64 = 60_000_000_000;
 /// Real sizes in one world of so many, tiny ones in the others: what happens once in a gigabyte happens in each run.
 const REAL_SIZES_IN: u64 = 8;
 
@@ -233,7 +256,13 @@ impl Plan {
             turn_inputs_max: [1, 4, 256][modes.below(3) as usize],
             trace: false,
         };
-        let mut faults = fault::draw(&mut root.fork("faults"), &fault_plan(scenario));
+        let mut names = root.fork("name servers");
+        let name_servers = 1 + names.below(scenario.name_servers.into()) as u8;
+        // Where there may be many, they start late now and then: brokers and clients find none at first.
+        let is_late = scenario.name_servers > 1 && names.one_in(4);
+        let names_start = Instant::from_nanos(if is_late { names.below(NAMES_LATE_NANOS) } else { 0 });
+        let mut faults =
+            fault::draw(&mut root.fork("faults"), &fault_plan(scenario, name_servers, &mut names));
         let takeover =
             scenario.takeover.then(|| Takeover::draw(&mut root.fork("takeover"), scenario.faults_until()));
         faults.extend(takeover.iter().flat_map(Takeover::faults));
@@ -266,6 +295,10 @@ impl Plan {
             follower: scenario.follower,
             second: scenario.second_follower,
             takeover,
+            name_servers,
+            names_start,
+            asker: Rc::new(delayer::draw(&mut root.fork("asked"), 30, 1, SENDS_FROM, until)),
+            manager: Rc::new(manager::draw(&mut root.fork("orders"), SENDS_FROM, until)),
             clients: scenario.clients.clone(),
             delayer: Rc::new(delayer::draw(&mut root.fork("delayed"), 40, 6, SENDS_FROM, until)),
             retrier: Rc::new(draw_retrier(&mut root.fork("retried"), until)),
@@ -318,6 +351,7 @@ impl Plan {
     pub fn setup(&self) -> Setup {
         Setup {
             cast: CAST,
+            name_servers: NAME_SERVERS[..usize::from(self.name_servers)].to_vec(),
             flush: self.flush,
             replication: self.replication,
             segment_bytes: self.sizes.segment_bytes,
@@ -432,18 +466,43 @@ fn readers(rng: &mut Rng, topics: u8) -> (ConsumerPlan, ConsumerPlan) {
     (consumer, auditor)
 }
 
-fn fault_plan(scenario: &Scenario) -> FaultPlan {
+fn one() -> u8 {
+    1
+}
+
+fn fault_plan(scenario: &Scenario, name_servers: u8, rng: &mut Rng) -> FaultPlan {
+    let mut targets = targets(scenario, name_servers);
+    let peers = targets.iter().map(|target| target.host).collect();
+    let mut spared = Vec::new();
+    for (at, victims) in scenario.victims().iter().enumerate() {
+        if at > 0 && rng.one_in(2) {
+            spared.push(*victims);
+        }
+    }
+    if !scenario.victims().is_empty() {
+        targets.retain(|target| {
+            let it = if NAME_SERVERS.contains(&target.host) {
+                Victims::NameServers
+            } else if target.has_disk {
+                Victims::Brokers
+            } else {
+                Victims::Clients
+            };
+            scenario.victims().contains(&it) && !spared.contains(&it)
+        });
+    }
     FaultPlan {
         count_max: scenario.faults_max(),
         from: scenario.faults_from(),
         until: scenario.faults_until(),
         kinds: scenario.fault_kinds().to_vec(),
-        targets: targets(scenario),
+        targets,
+        peers,
     }
 }
 
 /// The brokers are there twice: most of what can go wrong goes wrong with them.
-fn targets(scenario: &Scenario) -> Vec<Target> {
+fn targets(scenario: &Scenario, name_servers: u8) -> Vec<Target> {
     let target = |host, has_disk| Target { host, has_disk };
     let mut targets = vec![
         target(CAST.name_server, false),
@@ -462,6 +521,8 @@ fn targets(scenario: &Scenario) -> Vec<Target> {
         let many = if *client == ClientKind::Ordered { ordered::MEMBERS } else { 1 };
         targets.extend((0..many).map(|at| target(HostId(place(*client) + at), false)));
     }
+    let more = NAME_SERVERS.iter().take(usize::from(name_servers)).skip(1);
+    targets.extend(more.map(|host| target(*host, false)));
     targets
 }
 

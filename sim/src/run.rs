@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use gantry_core::broker::Broker;
 use gantry_core::namesrv::NameServer;
 use gantry_core::time::Instant;
+use gantry_disk::MemoryDisk;
 
+use crate::check::ending::{Ending, Log};
 use crate::check::{Checkers, ClientKind, registered, replica};
 use crate::cluster;
 use crate::log;
@@ -71,14 +73,19 @@ fn run_to_end(plan: &Plan) -> Outcome {
     let checkers = Checkers::new(plan.setup());
     let hosts = cluster::hosts(plan);
     let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), checkers);
-    let mut violation = world.run(plan.ends_at).cloned();
+    let mut violation = world.run(before_the_end(plan)).cloned();
+    // What the master has now, its follower must have in the end.
+    let owed: Vec<u64> =
+        plan.pairs().into_iter().map(|(master, _)| log_end(plan, world.disk(master))).collect();
+    violation = violation.or_else(|| world.run(plan.ends_at).cloned());
     if violation.is_none() {
-        violation = world.observer().finish();
+        let ending = Ending::read(&plan.setup(), world.disk(CAST.master));
+        violation = world.observer().finish(&ending);
     }
     let (mut looked, excused) = (world.observer().looked(), world.observer().ledger().excused());
     if violation.is_none() && plan.follower {
-        for (master, follower) in plan.pairs() {
-            match compare_logs(plan, &mut world, master, follower) {
+        for ((master, follower), owed) in plan.pairs().into_iter().zip(owed) {
+            match compare_logs(plan, &mut world, (master, follower), owed) {
                 Ok(records) => looked.push(("replica", records)),
                 Err(found) => violation = violation.or(Some(found)),
             }
@@ -101,15 +108,24 @@ fn run_to_end(plan: &Plan) -> Outcome {
     }
 }
 
+fn log_end(plan: &Plan, disk: &MemoryDisk) -> u64 {
+    Log { disk, segment_bytes: plan.sizes.segment_bytes }.end()
+}
+
+fn before_the_end(plan: &Plan) -> Instant {
+    let ends = plan.ends_at.as_nanos().saturating_sub(replica::BEHIND_MAX.as_nanos() as u64);
+    Instant::from_nanos(ends)
+}
+
 fn compare_logs(
     plan: &Plan,
     world: &mut World<Checkers>,
-    master: HostId,
-    follower: HostId,
+    (master, follower): (HostId, HostId),
+    owed: u64,
 ) -> Result<u64, Violation> {
     let master = world.disk(master).clone();
     let follower = world.disk(follower).clone();
-    replica::compare(&plan.setup(), &master, &follower)
+    replica::compare(&plan.setup(), &master, &follower, owed)
 }
 
 fn compare_topics(world: &World<Checkers>) -> Result<u64, Violation> {

@@ -12,6 +12,9 @@ use crate::fault::FaultKind;
 /// The scenario that runs when none is named.
 pub const SKELETON: &str = include_str!("../../scenarios/skeleton.toml");
 
+/// Name servers at most.
+pub const NAME_SERVERS_MAX: u8 = 3;
+
 /// A scenario.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +42,9 @@ pub struct Scenario {
     /// Replication mode of the master; drawn when left out.
     #[serde(default)]
     pub replication: Option<Replication>,
+    /// Name servers at most; a seed draws how many there are.
+    #[serde(default = "one")]
+    pub name_servers: u8,
     /// Clients beside the usual ones.
     #[serde(default)]
     pub clients: Vec<ClientKind>,
@@ -53,6 +59,24 @@ struct Faults {
     until_s: u64,
     #[serde(default = "usual_kinds")]
     kinds: Vec<FaultKind>,
+    #[serde(default)]
+    to: Vec<Victims>,
+}
+
+/// Whom faults may happen to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Victims {
+    /// The name servers, and their cables to everybody.
+    NameServers,
+    /// Master and follower.
+    Brokers,
+    /// Everybody else.
+    Clients,
+}
+
+fn one() -> u8 {
+    1
 }
 
 fn usual_kinds() -> Vec<FaultKind> {
@@ -95,6 +119,9 @@ impl Scenario {
             if a >= b {
                 return Err(ScenarioError(format!("{earlier} ({a}) must come before {later} ({b})")));
             }
+        }
+        if !(1..=NAME_SERVERS_MAX).contains(&scenario.name_servers) {
+            return Err(ScenarioError(format!("name_servers must lie in 1..={NAME_SERVERS_MAX}")));
         }
         if scenario.sends_until_s >= scenario.audit_at_s {
             let (a, b) = (scenario.sends_until_s, scenario.audit_at_s);
@@ -140,6 +167,11 @@ impl Scenario {
         at(self.faults.until_s)
     }
 
+    /// To whom; everybody when the list is empty. A seed draws who is spared, never the first of the list.
+    pub fn victims(&self) -> &[Victims] {
+        &self.faults.to
+    }
+
     /// Which.
     pub fn fault_kinds(&self) -> &[FaultKind] {
         &self.faults.kinds
@@ -175,5 +207,7 @@ mod tests {
             &SKELETON.replace("audit_at_s = 500", "audit_at_s = 300"),
             "faults.until_s (380) must come before",
         );
+        let many = format!("name_servers = 4\n{SKELETON}");
+        check_error(&many, "name_servers must lie in 1..=3");
     }
 }

@@ -14,6 +14,9 @@ const ORDERLY: &str = include_str!("../../scenarios/orderly.toml");
 const REGISTRATION: &str = include_str!("../../scenarios/registration.toml");
 const REPLICATION: &str = include_str!("../../scenarios/replication.toml");
 const TAKEOVER: &str = include_str!("../../scenarios/takeover.toml");
+const QUERIES: &str = include_str!("../../scenarios/queries.toml");
+const ADMINISTRATION: &str = include_str!("../../scenarios/administration.toml");
+const NAMES: &str = include_str!("../../scenarios/names.toml");
 const QUIET: &str = include_str!("../../scenarios/quiet.toml");
 const THREADS: usize = 2;
 
@@ -96,6 +99,21 @@ fn a_slave_takes_the_masters_place() {
 }
 
 #[test]
+fn messages_are_found() {
+    check_with_all_eyes(QUERIES, 0..60, 60);
+}
+
+#[test]
+fn what_a_manager_sets_stays_set() {
+    check_with_all_eyes(ADMINISTRATION, 0..60, 60);
+}
+
+#[test]
+fn nobody_minds_the_loss_of_name_servers() {
+    check_with_all_eyes(NAMES, 0..60, 60);
+}
+
+#[test]
 fn nothing_fails_by_itself() {
     check(QUIET, 0..100);
 }
@@ -117,8 +135,8 @@ fn no_bug_that_was_found_comes_back() {
 
 #[test]
 fn a_plan_is_the_same_world_after_a_file() {
-    let all = [(SKELETON, 7), (DELAY, 8), (RETRY, 9), (ORDERLY, 10), (REGISTRATION, 11), (TAKEOVER, 12)];
-    for (text, seed) in all {
+    let texts = [SKELETON, DELAY, RETRY, ORDERLY, REGISTRATION, TAKEOVER, QUERIES, ADMINISTRATION, NAMES];
+    for (text, seed) in texts.into_iter().zip(7..) {
         let plan = Plan::draw(&Scenario::parse(text).expect("shipped"), seed);
         let again = Plan::from_toml(&plan.to_toml()).expect("just written");
         assert_eq!(run::run(&again).digest, run::run(&plan).digest, "seed {seed}");

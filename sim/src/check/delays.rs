@@ -112,7 +112,7 @@ impl Checker for Delays {
             let due = stored + cx.setup.delay(sent.level.into());
             // Both the message and its delivered copy are on the medium. It was written before its answer came.
             let copied = sent.begun + cx.setup.delay(sent.level.into());
-            let kept = self.stops.is_kept(cx, sent.begun) && self.stops.is_kept(cx, copied);
+            let kept = self.stops.is_kept(cx, sent.begun) && self.stops.is_copy_kept(cx, copied);
             if !kept || due + END > cx.setup.ends_at {
                 continue;
             }

@@ -60,7 +60,9 @@ impl Checker for Kept {
             | Report::Broken { .. }
             | Report::Delay(_)
             | Report::Retry(_)
-            | Report::Ordered(_) => {}
+            | Report::Ordered(_)
+            | Report::Ask(_)
+            | Report::Admin(_) => {}
         }
         Ok(())
     }

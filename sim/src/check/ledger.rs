@@ -77,6 +77,8 @@ pub struct Ledger {
     /// One past the highest offset acknowledged to the producer.
     floors: BTreeMap<Queue, i64>,
     syncs: Syncs,
+    /// What of the log was on the medium when the master's power last failed.
+    medium: Option<Medium>,
     power_losses: PowerLosses,
     hosts: Vec<HostState>,
     excused: u64,
@@ -90,6 +92,15 @@ struct Syncs {
     pending: BTreeMap<SyncId, (String, Instant)>,
     /// By the start of a segment: everything written into it up to then is durable.
     safe_since: BTreeMap<u64, Instant>,
+}
+
+/// What of a log was on the medium when the power failed.
+#[derive(Debug)]
+struct Medium {
+    safe_since: BTreeMap<u64, Instant>,
+    /// A segment that may have lost something: what lies behind it is lost with it.
+    first_pending: Option<u64>,
+    directory_pending: bool,
 }
 
 const LOG_DIR: &str = "commitlog";
@@ -117,6 +128,15 @@ impl Syncs {
         self.pending.values().any(|(path, _)| segment_of(path).is_some_and(|other| other < segment))
     }
 
+    fn medium(&self) -> Medium {
+        let pending = self.pending.values().filter_map(|(path, _)| segment_of(path));
+        Medium {
+            safe_since: self.safe_since.clone(),
+            first_pending: pending.min(),
+            directory_pending: self.is_directory_pending(),
+        }
+    }
+
     fn is_directory_pending(&self) -> bool {
         self.pending.values().any(|(path, _)| path == LOG_DIR || path.is_empty())
     }
@@ -127,7 +147,7 @@ impl Ledger {
     pub fn new(setup: &Setup) -> Ledger {
         let cast = &setup.cast;
         let ids = [cast.name_server, cast.master, cast.follower, cast.producer, cast.consumer, cast.auditor];
-        let hosts = ids.iter().map(|host| host.0).max().unwrap_or(0) + 1;
+        let hosts = ids.iter().chain(&setup.name_servers).map(|host| host.0).max().unwrap_or(0) + 1;
         Ledger {
             promises: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -135,6 +155,7 @@ impl Ledger {
             requests: BTreeMap::new(),
             floors: BTreeMap::new(),
             syncs: Syncs::default(),
+            medium: None,
             power_losses: Vec::new(),
             hosts: vec![HostState::default(); hosts],
             excused: 0,
@@ -190,6 +211,15 @@ impl Ledger {
     /// Whether everything written into the log at `physical` by `written_at` is on the medium.
     pub fn is_synced(&self, setup: &Setup, physical: u64, written_at: Instant) -> bool {
         self.syncs.is_safe(physical - physical % setup.segment_bytes, written_at)
+    }
+
+    /// Whether what lay in the log at `physical`, and was seen there at a time, is there still after the latest power loss of
+    /// the master.
+    pub fn has_survived(&self, setup: &Setup, physical: u64, seen_at: Instant) -> bool {
+        let Some(medium) = self.medium.as_ref().filter(|_| setup.flush == Flush::Async) else { return true };
+        let segment = physical - physical % setup.segment_bytes;
+        let synced = medium.safe_since.get(&segment).is_some_and(|since| *since >= seen_at);
+        synced && !medium.directory_pending && medium.first_pending.is_none_or(|first| first >= segment)
     }
 
     /// The lowest place in the log that a power loss may have taken; everything below it is the same for ever.
@@ -253,6 +283,7 @@ impl Ledger {
                 }
             }
             Fact::PowerLost => {
+                self.medium = Some(self.syncs.medium());
                 self.on_power_lost(setup, at);
                 self.syncs.pending.clear();
             }
@@ -356,7 +387,9 @@ impl Ledger {
             | Report::Delay(_)
             | Report::Retry(_)
             | Report::SlaveServed
-            | Report::Ordered(_) => {}
+            | Report::Ordered(_)
+            | Report::Ask(_)
+            | Report::Admin(_) => {}
         }
     }
 

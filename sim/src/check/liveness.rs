@@ -63,7 +63,9 @@ impl Checker for Liveness {
             | Report::Delay(_)
             | Report::Retry(_)
             | Report::SlaveServed
-            | Report::Ordered(_) => {}
+            | Report::Ordered(_)
+            | Report::Ask(_)
+            | Report::Admin(_) => {}
         }
         Ok(())
     }

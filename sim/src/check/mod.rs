@@ -5,21 +5,25 @@
 //! A checker that never looked is worth nothing: each counts what it judged, and the closing summary shows the counts.
 
 pub mod acknowledge;
+pub mod administration;
 pub mod completeness;
 pub mod crash;
 pub mod delays;
 pub mod durability;
+pub mod ending;
 pub mod kept;
 pub mod ledger;
 pub mod liveness;
 pub mod locks;
 pub mod loss;
 pub mod members;
+pub mod names;
 pub mod offsets;
 pub mod one_value;
 pub mod order;
 pub mod ordered;
 pub mod phantom;
+pub mod queries;
 pub mod reach;
 pub mod registered;
 pub mod replica;
@@ -33,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, FaultEntry};
 use crate::world::{Fact, HostId, Kind, Observer, Violation};
+use ending::Ending;
 use ledger::Ledger;
 use told::{BrokerView, Told};
 
@@ -78,6 +83,8 @@ pub struct Cast {
 pub struct Setup {
     /// Who is who.
     pub cast: Cast,
+    /// The name servers, of which the cast names the first.
+    pub name_servers: Vec<HostId>,
     /// Flush mode of the master.
     pub flush: Flush,
     /// Replication mode of the master.
@@ -116,6 +123,10 @@ pub enum ClientKind {
     Retrier,
     /// See [`crate::workload::ordered`].
     Ordered,
+    /// See [`crate::workload::asker`].
+    Asker,
+    /// See [`crate::workload::manager`].
+    Manager,
     /// See [`crate::workload::administrator`].
     Administrator,
 }
@@ -156,19 +167,25 @@ impl Setup {
 
     /// Whether a fault that slows or stops `host`'s disk overlaps a stretch of time.
     pub fn is_disk_slow(&self, host: HostId, from: Instant, until: Instant) -> bool {
-        self.faults.iter().any(|entry| {
+        self.disk_slow_until(host, from, until).is_some()
+    }
+
+    /// When a fault that slows or stops `host`'s disk, and overlaps a stretch of time, is over.
+    pub fn disk_slow_until(&self, host: HostId, from: Instant, until: Instant) -> Option<Instant> {
+        self.faults.iter().find_map(|entry| {
             let end = entry.at + entry.fault.lasts();
             let end = if let Fault::SlowDisk { host: slow, extra, .. } = &entry.fault
                 && *slow == host
             {
                 // What was begun during the fault completes after it.
-                end + *extra
+                end + *extra + Duration::from_nanos(1)
             } else if entry.fault.refuses() == Some(host) {
                 end + AFTERMATH
             } else {
-                return false;
+                return None;
             };
-            !entry.disabled && entry.at <= until && end >= from
+            let overlaps = entry.at <= until && end > from;
+            (!entry.disabled && overlaps).then_some(end)
         })
     }
 }
@@ -183,6 +200,8 @@ pub struct Cx<'a> {
     pub at: Instant,
     /// Whom it happened to.
     pub host: HostId,
+    /// What the master's disk holds, once the world has ended.
+    pub ending: Option<&'a Ending>,
 }
 
 /// Nothing wrong, or what.
@@ -259,15 +278,22 @@ impl Checkers {
             Box::new(phantom::Phantom::default()),
             Box::new(order::Order::default()),
             Box::new(wake::Wake::default()),
-            Box::new(routes::Routes::default()),
             Box::new(offsets::Offsets::default()),
             Box::new(completeness::Completeness::default()),
             Box::new(liveness::Liveness::default()),
             Box::new(durability::Durability::default()),
             Box::new(reach::Reach::new(setup.topics)),
         ];
+        for server in &setup.name_servers {
+            checkers.push(Box::new(routes::Routes::new(*server)));
+        }
+        if setup.name_servers.len() > 1 {
+            checkers.push(Box::new(names::Names::new(&setup)));
+        }
         for client in &setup.clients {
             match client {
+                ClientKind::Asker => checkers.push(Box::new(queries::Queries::default())),
+                ClientKind::Manager => checkers.push(Box::new(administration::Administration::default())),
                 ClientKind::Delayer => checkers.push(Box::new(delays::Delays::default())),
                 // What is left is compared in the end: [`registered`].
                 ClientKind::Administrator => {}
@@ -299,9 +325,9 @@ impl Checkers {
     }
 
     /// The world has ended: what must be true in the end.
-    pub fn finish(&mut self) -> Option<Violation> {
+    pub fn finish(&mut self, ending: &Ending) -> Option<Violation> {
         let Checkers { setup, ledger, checkers, .. } = self;
-        let cx = Cx { setup, ledger, at: setup.ends_at, host: setup.cast.master };
+        let cx = Cx { setup, ledger, at: setup.ends_at, host: setup.cast.master, ending: Some(ending) };
         checkers.iter_mut().find_map(|checker| checker.finish(&cx).err())
     }
 
@@ -320,7 +346,7 @@ impl Observer for Checkers {
         ledger.on_fact(setup, at, host, &fact);
         for told in told.drain(..) {
             let broken = ledger.on_told(setup, at, &told);
-            let cx = Cx { setup, ledger, at, host };
+            let cx = Cx { setup, ledger, at, host, ending: None };
             if let Some(violation) = broken {
                 return Some(violation);
             }
@@ -330,7 +356,7 @@ impl Observer for Checkers {
                 }
             }
         }
-        let cx = Cx { setup, ledger, at, host };
+        let cx = Cx { setup, ledger, at, host, ending: None };
         checkers.iter_mut().find_map(|checker| checker.on_fact(&cx, &fact).err())
     }
 }

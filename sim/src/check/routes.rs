@@ -1,4 +1,4 @@
-//! Verifies what the name server tells about brokers: an address is in no route later than 120 s and one scan after it was
+//! Verifies what a name server tells about brokers: an address is in no route later than 120 s and one scan after it was
 //! last heard, nor after its connection ended; and it does not leave a route before 120 s have passed, while its connection
 //! stands. A name server that was itself paused has one more scan after its return.
 //!
@@ -16,7 +16,7 @@ use super::{Checker, Cx, Verdict, secs, span, unsafe_because};
 use crate::fault::FaultKind;
 use crate::process::Seen;
 use crate::workload::requests::{code, reply};
-use crate::world::Fact;
+use crate::world::{Fact, HostId};
 
 const NAME: &str = "routes";
 /// A broker is expired after this (`brokerExpiredTime`).
@@ -39,8 +39,9 @@ struct Asked {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Routes {
+    server: HostId,
     heard: Rc<BTreeMap<String, Heard>>,
     /// Addresses that each topic's route has shown, and must go on showing.
     shown: BTreeMap<String, BTreeSet<String>>,
@@ -50,8 +51,20 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// Of one name server.
+    pub fn new(server: HostId) -> Routes {
+        Routes {
+            server,
+            heard: Rc::default(),
+            shown: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            resumed: Instant::ZERO,
+            looked: 0,
+        }
+    }
+
     fn forget(&mut self, at: Instant) {
-        *self = Routes { resumed: at, looked: self.looked, ..Routes::default() };
+        *self = Routes { resumed: at, looked: self.looked, ..Routes::new(self.server) };
     }
 
     fn on_request(&mut self, at: Instant, conn: ConnId, command: &Command) {
@@ -73,6 +86,13 @@ impl Routes {
             code::UNREGISTER_BROKER => {
                 if let Some(address) = command.ext.get("brokerAddr") {
                     self.drop_address(&address);
+                }
+            }
+            // From here on it may be gone; a question of the same turn is left out, its answer comes after this.
+            code::DELETE_TOPIC_IN_NAMESRV => {
+                if let Some(topic) = command.ext.get("topic") {
+                    self.shown.remove(&*topic);
+                    self.asked.retain(|_, asked| asked.topic != topic);
                 }
             }
             code::GET_ROUTEINFO_BY_TOPIC => {
@@ -172,7 +192,7 @@ impl Checker for Routes {
     }
 
     fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
-        if cx.host != cx.setup.cast.name_server {
+        if cx.host != self.server {
             return Ok(());
         }
         match fact {

@@ -31,6 +31,8 @@ pub struct FaultPlan {
     pub kinds: Vec<FaultKind>,
     /// To whom.
     pub targets: Vec<Target>,
+    /// Whoever may be at the other end of a target's cable.
+    pub peers: Vec<HostId>,
 }
 
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -94,17 +96,17 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             Fault::PowerLoss { hosts, operation, apart, down: spread(rng, DOWN_MAX) }
         }
         FaultKind::Reset => {
-            let (a, b) = pair(rng, targets)?;
+            let (a, b) = pair(rng, plan)?;
             Fault::Reset { a, b }
         }
         FaultKind::Partition => {
-            let (a, b) = pair(rng, targets)?;
+            let (a, b) = pair(rng, plan)?;
             let way = if rng.one_in(2) { Way::Both } else { Way::Forward };
             Fault::Partition { a, b, way, lasts: spread(rng, PARTITION_MAX) }
         }
         FaultKind::Pause => Fault::Pause { host: pick(rng, targets)?.host, lasts: spread(rng, PAUSE_MAX) },
         FaultKind::Latency => {
-            let (a, b) = pair(rng, targets)?;
+            let (a, b) = pair(rng, plan)?;
             let extra = spread(rng, Duration::from_secs(2));
             Fault::Latency { a, b, extra, lasts: spread(rng, SLOW_MAX) }
         }
@@ -148,8 +150,10 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> Option<&'a T> {
     from.get(rng.below(from.len() as u64) as usize)
 }
 
-fn pair(rng: &mut Rng, targets: &[Target]) -> Option<(HostId, HostId)> {
-    let (a, b) = (pick(rng, targets)?.host, pick(rng, targets)?.host);
+/// Either of the two may come first: what is cut one way is cut either way.
+fn pair(rng: &mut Rng, plan: &FaultPlan) -> Option<(HostId, HostId)> {
+    let (a, b) = (pick(rng, &plan.targets)?.host, *pick(rng, &plan.peers)?);
+    let (a, b) = if rng.one_in(2) { (a, b) } else { (b, a) };
     (a != b).then_some((a, b))
 }
 
@@ -178,6 +182,7 @@ mod tests {
             kinds: [FaultKind::USUAL, &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError]]
                 .concat(),
             targets: vec![target(0, false), target(1, true), target(2, true)],
+            peers: vec![HostId(0), HostId(1), HostId(2)],
         }
     }
 

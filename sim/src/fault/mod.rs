@@ -282,6 +282,24 @@ impl Fault {
         }
     }
 
+    /// Whether it harms none but some hosts and their cables.
+    pub fn spares_all_but(&self, some: &[HostId]) -> bool {
+        match self {
+            Fault::ProcessDeath { host, .. }
+            | Fault::Isolation { host, .. }
+            | Fault::Pause { host, .. }
+            | Fault::FullDisk { host, .. }
+            | Fault::FailedSync { host, .. }
+            | Fault::DiskErrors { host, .. }
+            | Fault::DiskLoss { host, .. }
+            | Fault::SlowDisk { host, .. } => some.contains(host),
+            Fault::PowerLoss { hosts, .. } => hosts.iter().all(|host| some.contains(host)),
+            Fault::Reset { a, b } | Fault::Partition { a, b, .. } | Fault::Latency { a, b, .. } => {
+                some.contains(a) || some.contains(b)
+            }
+        }
+    }
+
     /// Whether it ends lives.
     pub fn is_death(&self) -> bool {
         matches!(self, Fault::ProcessDeath { .. } | Fault::PowerLoss { .. } | Fault::DiskLoss { .. })

@@ -101,7 +101,7 @@ impl Administrator {
             let (address, command) = match edit {
                 Edit::Put(queues) => (&self.master, requests::make_topic(&topic, *queues)),
                 Edit::Delete => (&self.master, requests::delete_topic(&topic)),
-                Edit::DeleteThere => (&self.options.name_server, requests::delete_topic_there(&topic)),
+                Edit::DeleteThere => (self.options.names.asked(), requests::delete_topic_there(&topic)),
             };
             self.next += 1;
             self.rpc.call(now, env, address, command, REQUEST_TIMEOUT, ());

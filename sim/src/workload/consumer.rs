@@ -126,7 +126,7 @@ impl Consumer {
             state.asking = true;
             state.ask_at = now.mono + if state.route.is_some() { ROUTE_INTERVAL } else { RETRY_DELAY * 3 };
             let command = requests::route(&topic_name(topic));
-            self.rpc.call(now, env, &self.options.name_server, command, REQUEST_TIMEOUT, Tag::Route(topic));
+            self.rpc.call(now, env, self.options.names.asked(), command, REQUEST_TIMEOUT, Tag::Route(topic));
         }
     }
 
@@ -315,6 +315,7 @@ impl Consumer {
         let later = now.mono + RETRY_DELAY;
         match tag {
             Tag::Route(topic) => {
+                self.options.names.ask_next();
                 if let Some(state) = self.topics.get_mut(topic) {
                     state.asking = false;
                     state.ask_at = later;

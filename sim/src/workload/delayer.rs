@@ -24,7 +24,7 @@ const GROUP: &str = "delayers";
 const QUEUES: i32 = 4;
 /// Attempts for each message.
 const ATTEMPTS_MAX: u32 = 40;
-const SUSPEND: Duration = Duration::from_secs(5);
+const SUSPEND: Duration = Duration::from_secs(15);
 
 /// A message to be sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -84,6 +84,18 @@ impl<T> Desk<T> {
         self.rpc.call(now, env, &master, command, timeout, Call::Own(tag));
     }
 
+    /// Asks the name server something.
+    pub fn ask_names(
+        &mut self,
+        now: Now,
+        env: &mut ClientEnv<'_>,
+        command: Command,
+        timeout: Duration,
+        tag: T,
+    ) {
+        self.rpc.call(now, env, self.options.names.asked(), command, timeout, Call::Own(tag));
+    }
+
     /// Tells the master something.
     pub fn tell(&mut self, env: &mut ClientEnv<'_>, command: Command) {
         if let Some(master) = self.master.clone() {
@@ -110,7 +122,7 @@ impl<T> Desk<T> {
             self.asking = true;
             self.route_at = now.mono + ROUTE_INTERVAL;
             let command = requests::route(requests::AUTO_CREATE_TOPIC);
-            self.rpc.call(now, env, &self.options.name_server, command, REQUEST_TIMEOUT, Call::Route);
+            self.rpc.call(now, env, self.options.names.asked(), command, REQUEST_TIMEOUT, Call::Route);
         }
         if let (Some(member), Some(master)) = (&self.member, &self.master)
             && self.heartbeat_at <= now.mono
@@ -140,6 +152,7 @@ impl<T> Desk<T> {
                 Event::Reply(Call::Heartbeat, command) => self.known |= command.code == reply::SUCCESS,
                 Event::Lost(Call::Route) | Event::NotSent(Call::Route) => {
                     self.asking = false;
+                    self.options.names.ask_next();
                     self.route_at = now.mono + RETRY_DELAY;
                 }
                 Event::Lost(Call::Heartbeat) | Event::NotSent(Call::Heartbeat) => self.on_loss(now),

@@ -7,9 +7,11 @@
 //! retries into one success, or filtering duplicates, is left to the checkers.
 
 pub mod administrator;
+pub mod asker;
 pub mod consumer;
 pub mod delayer;
 pub mod desk;
+pub mod manager;
 pub mod operator;
 pub mod ordered;
 pub mod producer;
@@ -27,10 +29,40 @@ use gantry_core::time::Duration;
 /// What every client knows.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The name server, `ip:port`.
-    pub name_server: Arc<str>,
+    /// The name servers.
+    pub names: Names,
     /// The client's id, as in heartbeats.
     pub client_id: String,
+}
+
+/// The name servers that a client knows: it asks one of them, and the next one from when that did not answer.
+#[derive(Clone, Debug)]
+pub struct Names {
+    all: Vec<Arc<str>>,
+    at: usize,
+}
+
+impl Names {
+    /// Of `ip:port` each; the one asked first.
+    pub fn new(all: Vec<Arc<str>>, first: usize) -> Names {
+        let at = first % all.len().max(1);
+        Names { all, at }
+    }
+
+    /// The one that is asked now.
+    pub fn asked(&self) -> &Arc<str> {
+        &self.all[self.at]
+    }
+
+    /// It did not answer.
+    pub fn ask_next(&mut self) {
+        self.at = (self.at + 1) % self.all.len();
+    }
+
+    /// Every one.
+    pub fn all(&self) -> &[Arc<str>] {
+        &self.all
+    }
 }
 
 /// Routes are asked for again after this (`pollNameServerInterval`).

@@ -28,7 +28,7 @@ pub const MEMBERS: usize = 3;
 const INTERVAL: Duration = Duration::from_secs(20);
 /// `rebalanceLockMaxLiveTime` of the client.
 const LOCK_BELIEVED: Duration = Duration::from_secs(30);
-const SUSPEND: Duration = Duration::from_secs(5);
+const SUSPEND: Duration = Duration::from_secs(15);
 
 /// What a member is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -236,7 +236,7 @@ impl Producer {
             state.ask_at = now.mono + ROUTE_INTERVAL;
             let tag = Tag::Route { topic, fallback: false };
             let command = requests::route(&topic_name(topic));
-            self.rpc.call(now, env, &self.options.name_server, command, REQUEST_TIMEOUT, tag);
+            self.rpc.call(now, env, self.options.names.asked(), command, REQUEST_TIMEOUT, tag);
         }
     }
 
@@ -305,20 +305,22 @@ impl Producer {
                 state.asking = true;
                 let tag = Tag::Route { topic, fallback: true };
                 let command = requests::route(requests::AUTO_CREATE_TOPIC);
-                self.rpc.call(now, env, &self.options.name_server, command, REQUEST_TIMEOUT, tag);
+                self.rpc.call(now, env, self.options.names.asked(), command, REQUEST_TIMEOUT, tag);
                 return;
             }
         }
-        if known.is_none() {
-            state.ask_at = now.mono + Duration::from_secs(1);
+        // What is known is kept while the name server knows nothing.
+        match known {
+            Some(route) => state.route = Some(Route { queues: route.queues.min(QUEUES as i32), ..route }),
+            None => state.ask_at = now.mono + Duration::from_secs(1),
         }
-        state.route = known.map(|route| Route { queues: route.queues.min(QUEUES as i32), ..route });
     }
 
     fn on_no_reply(&mut self, now: Now, tag: Tag, sent: bool, env: &mut ClientEnv<'_>) {
         match tag {
             Tag::Heartbeat => {}
             Tag::Route { topic, .. } => {
+                self.options.names.ask_next();
                 if let Some(state) = self.topics.get_mut(&topic) {
                     state.asking = false;
                     state.ask_at = now.mono + Duration::from_secs(1);

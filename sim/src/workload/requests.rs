@@ -13,6 +13,36 @@ pub mod code {
     pub const SEND_BATCH_MESSAGE: i32 = 320;
     /// PULL_MESSAGE.
     pub const PULL_MESSAGE: i32 = 11;
+    /// QUERY_MESSAGE.
+    pub const QUERY_MESSAGE: i32 = 12;
+    /// UPDATE_AND_CREATE_TOPIC.
+    pub const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+    /// SEARCH_OFFSET_BY_TIMESTAMP.
+    pub const SEARCH_OFFSET_BY_TIMESTAMP: i32 = 29;
+    /// VIEW_MESSAGE_BY_ID.
+    pub const VIEW_MESSAGE_BY_ID: i32 = 33;
+    /// PUT_KV_CONFIG.
+    pub const PUT_KV_CONFIG: i32 = 100;
+    /// GET_KV_CONFIG.
+    pub const GET_KV_CONFIG: i32 = 101;
+    /// DELETE_KV_CONFIG.
+    pub const DELETE_KV_CONFIG: i32 = 102;
+    /// UPDATE_AND_CREATE_SUBSCRIPTIONGROUP.
+    pub const UPDATE_AND_CREATE_SUBSCRIPTIONGROUP: i32 = 200;
+    /// GET_ALL_SUBSCRIPTIONGROUP_CONFIG.
+    pub const GET_ALL_SUBSCRIPTIONGROUP_CONFIG: i32 = 201;
+    /// WIPE_WRITE_PERM_OF_BROKER.
+    pub const WIPE_WRITE_PERM_OF_BROKER: i32 = 205;
+    /// ADD_WRITE_PERM_OF_BROKER.
+    pub const ADD_WRITE_PERM_OF_BROKER: i32 = 327;
+    /// DELETE_SUBSCRIPTIONGROUP.
+    pub const DELETE_SUBSCRIPTIONGROUP: i32 = 207;
+    /// DELETE_TOPIC_IN_BROKER.
+    pub const DELETE_TOPIC_IN_BROKER: i32 = 215;
+    /// DELETE_TOPIC_IN_NAMESRV.
+    pub const DELETE_TOPIC_IN_NAMESRV: i32 = 216;
+    /// GET_TOPIC_CONFIG.
+    pub const GET_TOPIC_CONFIG: i32 = 351;
     /// QUERY_CONSUMER_OFFSET.
     pub const QUERY_CONSUMER_OFFSET: i32 = 14;
     /// UPDATE_CONSUMER_OFFSET.
@@ -41,12 +71,6 @@ pub mod code {
     pub const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
     /// QUERY_DATA_VERSION, which also counts as a sign of life.
     pub const QUERY_DATA_VERSION: i32 = 322;
-    /// UPDATE_AND_CREATE_TOPIC.
-    pub const UPDATE_AND_CREATE_TOPIC: i32 = 17;
-    /// DELETE_TOPIC_IN_BROKER.
-    pub const DELETE_TOPIC_IN_BROKER: i32 = 215;
-    /// DELETE_TOPIC_IN_NAMESRV.
-    pub const DELETE_TOPIC_IN_NAMESRV: i32 = 216;
     /// BROKER_HEARTBEAT.
     pub const BROKER_HEARTBEAT: i32 = 904;
 }
@@ -139,11 +163,23 @@ pub struct Outgoing {
 
 /// Sends one message (310), or several as a batch (320).
 pub fn send(group: &str, topic: &str, queue: i32, born_ms: i64, messages: &[Outgoing]) -> Command {
+    send_from(group, topic, AUTO_CREATE_TOPIC, queue, born_ms, messages)
+}
+
+/// The same to a topic that is made after another one, if need be.
+pub fn send_from(
+    group: &str,
+    topic: &str,
+    default_topic: &'static str,
+    queue: i32,
+    born_ms: i64,
+    messages: &[Outgoing],
+) -> Command {
     let batch = messages.len() != 1;
     let mut fields = vec![
         field("a", group.to_owned()),
         field("b", topic.to_owned()),
-        field("c", AUTO_CREATE_TOPIC),
+        field("c", default_topic),
         number("d", 4),
         number("e", queue.into()),
         number("f", 0),
@@ -316,6 +352,39 @@ pub fn consumer_heartbeat(client_id: &str, group: &str, topics: &[String]) -> Co
         subscriptions.join(",")
     );
     Command::request(code::HEART_BEAT, Ext::None).with_body(body)
+}
+
+/// Looks for the messages that have a key, of all times.
+pub fn query_key(topic: &str, key: &str, is_unique: bool) -> Command {
+    let mut fields = vec![
+        field("topic", topic.to_owned()),
+        field("key", key.to_owned()),
+        number("maxNum", 64),
+        number("beginTimestamp", 0),
+        number("endTimestamp", i64::MAX),
+    ];
+    if is_unique {
+        fields.push(field("_UNIQUE_KEY_QUERY", "true"));
+    }
+    Command::request(code::QUERY_MESSAGE, Ext::Fields(fields))
+}
+
+/// Looks at the message at a place of the commit log.
+pub fn view(physical: u64) -> Command {
+    Command::request(code::VIEW_MESSAGE_BY_ID, Ext::Fields(vec![number("offset", physical as i64)]))
+}
+
+/// Asks for the offset in a queue at which a time begins.
+pub fn search_offset(topic: &str, queue: i32, at_ms: i64) -> Command {
+    let fields =
+        vec![field("topic", topic.to_owned()), number("queueId", queue.into()), number("timestamp", at_ms)];
+    Command::request(code::SEARCH_OFFSET_BY_TIMESTAMP, Ext::Fields(fields))
+}
+
+/// Any request of which all fields are text.
+pub fn plain(code: i32, fields: &[(&'static str, &str)]) -> Command {
+    let fields = fields.iter().map(|(name, value)| field(name, (*value).to_owned())).collect();
+    Command::request(code, Ext::Fields(fields))
 }
 
 /// A number in a reply's header.

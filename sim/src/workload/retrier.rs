@@ -17,16 +17,21 @@ use super::desk::{Desk, Doing, Membership, PULL_GRACE, Pulled, RETRY_DELAY, read
 use super::requests::{self, Back, Outgoing, Pull, reply, reply_number};
 use super::rpc::{ClientEnv, Event};
 use super::{ClientOptions, REQUEST_TIMEOUT, producer};
-use crate::history::{MessageId, Outcome, Report, RetryReport};
+use crate::history::{MessageId, Outcome, Report, RetryPlace, RetryReport};
 
-const TOPIC: &str = "retried";
-const RETRY_TOPIC: &str = "%RETRY%retriers";
-const DEAD_TOPIC: &str = "%DLQ%retriers";
+/// Where its messages are sent.
+pub const TOPIC: &str = "retried";
+/// Where they come back.
+pub const RETRY_TOPIC: &str = "%RETRY%retriers";
+/// Where they end.
+pub const DEAD_TOPIC: &str = "%DLQ%retriers";
 const GROUP: &str = "retriers";
 const QUEUES: i32 = 4;
 /// Attempts to send each message.
 const ATTEMPTS_MAX: u32 = 40;
-const SUSPEND: Duration = Duration::from_secs(5);
+const SUSPEND: Duration = Duration::from_secs(15);
+/// What could not be sent back is consumed again after this, as in RocketMQ's push consumer.
+const AGAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// What it is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,7 +140,7 @@ impl Retrier {
                 if command.code == reply::SUCCESS {
                     self.on_back(now, lane, env);
                 } else {
-                    self.lanes[lane].doing = Doing::Nothing(now.mono + RETRY_DELAY);
+                    self.read_again(now, lane);
                 }
             }
             Event::Lost(Tag::Offset(lane) | Tag::Pull(lane) | Tag::Back(lane))
@@ -182,12 +187,13 @@ impl Retrier {
                         continue;
                     };
                     let times = record.reconsume_times;
+                    let (physical, offset) = (record.physical_offset, record.queue_offset);
+                    let place = RetryPlace { topic: lane.topic, queue: lane.queue, offset, physical };
                     if lane.topic == DEAD_TOPIC {
-                        tell(env, RetryReport::Dead { id, times });
+                        tell(env, RetryReport::Dead { id, times, place });
                         continue;
                     }
-                    tell(env, RetryReport::Came { id, times });
-                    let (physical, offset) = (record.physical_offset, record.queue_offset);
+                    tell(env, RetryReport::Came { id, times, place });
                     lane.items.push_back(Item { id, times, physical, offset });
                 }
                 lane.next = Some(next);
@@ -215,6 +221,14 @@ impl Retrier {
             lane.items.pop_front();
         }
         self.commit(index, env);
+    }
+
+    /// Begins again at the committed offset: after a power loss nothing may lie where a message lay.
+    fn read_again(&mut self, now: Now, index: usize) {
+        let lane = &mut self.lanes[index];
+        lane.items.clear();
+        lane.next = None;
+        lane.doing = Doing::Nothing(now.mono + AGAIN_DELAY);
     }
 
     fn on_back(&mut self, now: Now, index: usize, env: &mut ClientEnv<'_>) {
@@ -262,8 +276,9 @@ impl Retrier {
             }
             lane.doing = Doing::Waiting;
             if let Some(item) = lane.items.front() {
-                tell(env, RetryReport::BackBegun { id: item.id, times: item.times });
-                let (physical, times_max) = (item.physical, self.plan.times_max);
+                let Item { id, times, physical, .. } = *item;
+                tell(env, RetryReport::BackBegun { id, times, physical });
+                let times_max = self.plan.times_max;
                 let back = Back { group: GROUP, topic: TOPIC, physical, times_max };
                 self.desk.call(now, env, requests::send_back(&back), REQUEST_TIMEOUT, Tag::Back(index));
                 continue;

@@ -1,4 +1,4 @@
-//! A watcher: asks the name server for routes again and again, so that the moment at which a route goes shows.
+//! A watcher: asks every name server for routes again and again, so that the moment at which a route goes shows.
 
 use gantry_core::io::{Env, Input, Machine, Now};
 use gantry_core::time::{Duration, Instant};
@@ -41,8 +41,9 @@ impl Machine<MemoryDisk> for Watcher {
             self.next = now.mono + self.interval;
             let topic = topic_name((self.asked % u64::from(self.topics.max(1))) as u8);
             self.asked += 1;
-            let command = requests::route(&topic);
-            self.rpc.call(now, env, &self.options.name_server, command, REQUEST_TIMEOUT, ());
+            for address in self.options.names.all() {
+                self.rpc.call(now, env, address, requests::route(&topic), REQUEST_TIMEOUT, ());
+            }
         }
     }
 

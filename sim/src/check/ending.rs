@@ -1,0 +1,98 @@
+//! What a broker's disk holds when its world has ended, read by hand and not by the store that wrote it.
+
+use std::collections::BTreeMap;
+
+use gantry_disk::MemoryDisk;
+
+use super::Setup;
+use crate::history::MessageId;
+use crate::workload::record;
+
+const BLANK_MAGIC: u32 = 0xCBD4_3194;
+/// Longest record that is looked at.
+const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// A commit log as it lies on a disk.
+pub struct Log<'a> {
+    /// The disk.
+    pub disk: &'a MemoryDisk,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+}
+
+impl Log<'_> {
+    /// The record at a place: its bytes, and where the next one begins.
+    pub fn record(&self, at: u64) -> Option<(Vec<u8>, u64)> {
+        let segment = at - at % self.segment_bytes;
+        let path = format!("commitlog/{segment:020}");
+        let head = self.disk.peek_range(&path, at % self.segment_bytes, 8)?;
+        let size = u32::from_be_bytes(*head.first_chunk::<4>()?) as usize;
+        let magic = u32::from_be_bytes(*head.get(4..)?.first_chunk::<4>()?);
+        if magic == BLANK_MAGIC {
+            return Some((head, segment + self.segment_bytes));
+        }
+        if size == 0 || size > RECORD_BYTES_MAX {
+            return None;
+        }
+        let bytes = self.disk.peek_range(&path, at % self.segment_bytes, size)?;
+        Some((bytes, at + size as u64))
+    }
+
+    /// Where it ends.
+    pub fn end(&self) -> u64 {
+        let mut at = 0;
+        while let Some((_, next)) = self.record(at) {
+            at = next;
+        }
+        at
+    }
+}
+
+/// A copy of one of the simulated clients' messages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Copy {
+    /// Its topic.
+    pub topic: String,
+    /// Its queue there.
+    pub queue: i32,
+    /// Its offset in the queue.
+    pub offset: i64,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// By message, and how often it had come back.
+    copies: BTreeMap<(MessageId, i32), Vec<Copy>>,
+}
+
+impl Ending {
+    /// Reads the log of the master.
+    pub fn read(setup: &Setup, disk: &MemoryDisk) -> Ending {
+        let log = Log { disk, segment_bytes: setup.segment_bytes };
+        let mut ending = Ending::default();
+        let mut at = 0;
+        while let Some((bytes, next)) = log.record(at) {
+            at = next;
+            let records = record::split(&bytes).unwrap_or_default();
+            for record in records {
+                let Some(id) = record.message() else { continue };
+                let topic = String::from_utf8_lossy(record.topic).into_owned();
+                let copy = Copy { topic, queue: record.queue_id, offset: record.queue_offset };
+                ending.copies.entry((id, record.reconsume_times)).or_default().push(copy);
+            }
+        }
+        ending
+    }
+
+    /// The copies of a message in some topics, after it had come back so often.
+    pub fn copies<'a>(
+        &'a self,
+        topics: &'a [&str],
+        id: MessageId,
+        times: i32,
+    ) -> impl Iterator<Item = &'a Copy> {
+        let copies = self.copies.get(&(id, times)).map_or(&[][..], Vec::as_slice);
+        copies.iter().filter(move |copy| topics.contains(&copy.topic.as_str()))
+    }
+}
