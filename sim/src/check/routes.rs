@@ -78,6 +78,11 @@ impl Routes {
                         heard.at = at;
                     }
                 } else if command.code == code::REGISTER_BROKER {
+                    // Whoever was silent for long may have been dropped, and begins anew: a slave without its master is in
+                    // no route of a topic.
+                    if self.heard.get(&*address).is_some_and(|heard| at >= heard.at + EXPIRY) {
+                        self.drop_address(&address);
+                    }
                     Rc::make_mut(&mut self.heard).insert(address.into_owned(), Heard { at, conn });
                 } else if let Some(heard) = Rc::make_mut(&mut self.heard).get_mut(&*address) {
                     heard.at = at;
