@@ -247,7 +247,7 @@ impl CommitLog {
     /// Makes room for a record of `bytes`, rolling to the next segment where it does not fit, and gives its position.
     /// The caller appends exactly `bytes` to [`CommitLog::pending_mut`] and calls [`CommitLog::appended`].
     pub(crate) fn reserve<D: Disk>(&mut self, bytes: u64, disk: &mut D) -> Result<u64, AppendError> {
-        if self.end == self.capacity_end() {
+        if self.segments.is_empty() || self.end == self.capacity_end() {
             self.add_segment(disk)?;
         }
         let remaining = self.segment_bytes - self.end % self.segment_bytes;
@@ -295,7 +295,7 @@ impl CommitLog {
     pub(crate) fn append_raw<D: Disk>(&mut self, bytes: &[u8], disk: &mut D) -> Result<(), AppendError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.end == self.capacity_end() {
+            if self.segments.is_empty() || self.end == self.capacity_end() {
                 self.add_segment(disk)?;
             }
             let room = self.segment_bytes - self.end % self.segment_bytes;
