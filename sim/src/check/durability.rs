@@ -61,6 +61,10 @@ impl Checker for Durability {
     }
 
     fn finish(&mut self, cx: &Cx<'_>) -> Verdict {
+        // A world that was made short ends before anybody audits it.
+        if cx.setup.audit_at >= cx.setup.ends_at {
+            return Ok(());
+        }
         for (queue, offset, promise) in cx.ledger.promises() {
             if promise.excused.is_some() {
                 continue;

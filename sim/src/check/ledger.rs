@@ -243,6 +243,7 @@ impl Ledger {
         }
         if host == setup.cast.master {
             if dropped {
+                self.medium = Some(self.syncs.medium());
                 self.on_power_lost(setup, at);
             }
             self.on_master(setup, at, fact);

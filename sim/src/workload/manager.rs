@@ -192,7 +192,8 @@ impl Manager {
             next: plan.partition_point(|order| order.at_ns < at_ns),
             plan,
             origin: Instant::from_nanos(now.mono.as_nanos() - at_ns),
-            steps: VecDeque::new(),
+            // A life that ended in between has left the permission wiped: clients that look for it find nothing to read.
+            steps: VecDeque::from([add_write_perm()]),
             // Attempts of different lives are different messages.
             attempts: (at_ns / 1_000_000) as u32,
             not_before: now.mono,
@@ -275,13 +276,12 @@ impl Manager {
             }
             Act::Wipe => {
                 let fields = [("brokerName", BROKER)];
-                for command in [
-                    requests::plain(code::WIPE_WRITE_PERM_OF_BROKER, &fields),
-                    requests::route(&topic(0)),
-                    requests::plain(code::ADD_WRITE_PERM_OF_BROKER, &fields),
-                ] {
+                for command in
+                    [requests::plain(code::WIPE_WRITE_PERM_OF_BROKER, &fields), requests::route(&topic(0))]
+                {
                     self.steps.push_back(Step { to_names: true, command, sets: None, send: None });
                 }
+                self.steps.push_back(add_write_perm());
             }
             Act::Send { message, topic: number, queue } => {
                 let name = topic(*number);
@@ -462,6 +462,11 @@ impl Manager {
             Pulled::Refused => {}
         }
     }
+}
+
+fn add_write_perm() -> Step {
+    let command = requests::plain(code::ADD_WRITE_PERM_OF_BROKER, &[("brokerName", BROKER)]);
+    Step { to_names: true, command, sets: None, send: None }
 }
 
 /// What a topic's configuration, or its queues in a route, say.
