@@ -523,3 +523,43 @@ proptest! {
         world.apply(&Op::Kill);
     }
 }
+
+/// A queue that lost its file with the power, after retention had taken its beginning, is written anew with fillers in front;
+/// a clean stop and start must not take them for messages.
+#[test]
+fn a_queue_does_not_begin_with_the_fillers_of_what_was_removed() {
+    let append = |sizes: &[(i32, usize)]| Op::Append(sizes.to_vec());
+    let ops = [
+        append(&[(0, 0), (2, 0), (2, 0)]),
+        append(&[(1, 0), (2, 0), (1, 0), (2, 197), (2, 478), (2, 463), (2, 486)]),
+        Op::Restart,
+        append(&[(0, 328), (1, 571), (2, 499), (0, 459), (1, 464), (2, 331)]),
+        append(&[(0, 56), (1, 212), (0, 261)]),
+        append(&[(2, 48), (1, 209)]),
+        append(&[(0, 233), (1, 129), (2, 434), (0, 168), (2, 251)]),
+        Op::Pass(1360),
+        Op::Pass(1640),
+        append(&[(1, 219), (2, 390), (0, 0)]),
+        Op::Restart,
+        append(&[(2, 301), (1, 255)]),
+        append(&[(1, 283), (2, 529), (1, 339), (2, 169)]),
+        Op::Power,
+        append(&[(0, 0); 2]),
+        append(&[(0, 0); 6]),
+        append(&[(0, 0); 5]),
+        Op::Kill,
+        append(&[(0, 0); 2]),
+        Op::Kill,
+        append(&[(0, 0)]),
+        append(&[(0, 0)]),
+        Op::KillAt(1),
+        Op::Power,
+        append(&[(0, 0)]),
+        append(&[(0, 0)]),
+        Op::Restart,
+    ];
+    let mut world = World::new(FlushMode::Async, true, 10_692_158_144_349_784_269, 0);
+    for op in &ops {
+        world.apply(op);
+    }
+}

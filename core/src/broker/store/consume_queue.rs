@@ -394,8 +394,17 @@ impl ConsumeQueue {
                 Ok(_) => known.high = middle,
             }
         }
-        self.min = known.low;
-        Ok(None)
+        // Fillers there stand for what was removed before their file was written anew: nothing of them can be read.
+        match self.first_in(known.low, self.max(), disk)? {
+            Err(cold) => {
+                *search = Some(known);
+                Ok(Some(cold))
+            }
+            Ok(first) => {
+                self.min = first.map_or(known.low, |(at, _)| at);
+                Ok(None)
+            }
+        }
     }
 
     /// The first entry in `from..upto` that is not a filler.
