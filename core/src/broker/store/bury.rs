@@ -170,6 +170,8 @@ impl Store {
         fresh.begins_at = queue.begins_at;
         fresh.is_closed = queue.is_closed;
         let files = queue.paths();
+        // With files to remove the job syncs their directory. Without, what recovery removed there may still come back.
+        fresh.entries_dirty = queue.entries_dirty && files.is_empty();
         fresh.is_blocked = queue.is_blocked || !files.is_empty();
         let (topic, dir) = (queue.topic.clone(), queue.dir());
         *queue = fresh;

@@ -84,7 +84,7 @@ pub(crate) struct ConsumeQueue {
     /// Files before one that is missing or short: what they hold is read from the log again.
     lost: Vec<String>,
     /// A file came or went since the last sync of the directory.
-    entries_dirty: bool,
+    pub(super) entries_dirty: bool,
     min: u64,
     spilled: u64,
     tail: Vec<CqEntry>,
