@@ -236,6 +236,11 @@ impl<T> Calls<T> {
         core::mem::take(&mut self.news)
     }
 
+    /// Who is at the other end of a connection.
+    pub(super) fn address(&self, conn: ConnId) -> Option<&Arc<str>> {
+        self.addresses.get(&conn)
+    }
+
     /// Whether a connection to `address` is open or being opened.
     pub(super) fn is_known(&self, address: &str) -> bool {
         self.sessions.contains_key(address)

@@ -36,6 +36,12 @@ pub mod property {
     pub const TTL: &str = "TTL";
     /// `reply`: of a reply.
     pub const MSG_TYPE: &str = "MSG_TYPE";
+    /// `true`: of a half message.
+    pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
+    /// The producer group that knows how a half message ends.
+    pub const PRODUCER_GROUP: &str = "PGROUP";
+    /// How long a broker waits before it asks about a half message, s (`transactionTimeOut` unless set).
+    pub const CHECK_IMMUNITY_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
     /// The cluster that stored a message.
     pub const CLUSTER: &str = "CLUSTER";
     /// What keeps messages of one thing in one queue.
@@ -175,6 +181,8 @@ pub enum MessageError {
     Batch(&'static str),
     /// A reply to a message that nobody waits for a reply to.
     NoRequest,
+    /// A half message with a delay: what is delayed is delivered without its transaction.
+    DelayedHalf,
 }
 
 impl fmt::Display for MessageError {
@@ -194,6 +202,9 @@ impl fmt::Display for MessageError {
                 write!(f, "the properties take {bytes} bytes, brokers take {PROPERTIES_BYTES_MAX}")
             }
             MessageError::Batch(why) => f.write_str(why),
+            MessageError::DelayedHalf => {
+                f.write_str("a transaction's message cannot be delayed: take the delay away")
+            }
             MessageError::NoRequest => f.write_str("the message is no request: nobody waits for a reply"),
         }
     }
@@ -281,6 +292,17 @@ impl Received {
         let mut id = String::new();
         message::offset_message_id(&self.store_host, self.physical_offset, &mut id);
         id
+    }
+}
+
+/// The only message of a request's body, with the queue of its record.
+pub(super) fn read_one(body: &Bytes, queue: &MessageQueue) -> Result<Received, message::RecordError> {
+    match message::Entry::decode(body)? {
+        message::Entry::Message(record) => {
+            let queue = MessageQueue { queue_id: record.queue_id, ..queue.clone() };
+            Ok(Received::from_record(&record, body, &queue))
+        }
+        message::Entry::Blank(_) => Err(message::RecordError::Length),
     }
 }
 

@@ -3,10 +3,10 @@
 //! One [`Client`] has one client id, one connection an address, one cache of routes, a producer, a consumer or both.
 //! The host gives commands and gets events; a [`RequestId`] joins an answer to its command.
 //!
-//! Absent on purpose: transactions and message trace; whoever asks for a thing that a broker does not
-//! serve gets the broker's words.
+//! Absent on purpose: message trace. Whoever asks for a thing that a broker does not serve gets the broker's words.
 
 mod ask;
+mod asked;
 mod calls;
 mod consumer;
 mod error;
@@ -28,8 +28,12 @@ pub use consumer::{ConsumerConfig, Delivery, DeliveryId, Filter, Start, Verdict}
 pub use error::{AskError, ConsumeError, RequestError};
 pub use id::{DEFAULT_INSTANCE, Origin, client_id, process_instance};
 pub use message::{BODY_BYTES_MAX, Message, MessageError, Received, property};
-pub use producer::{Batching, ProducerConfig, Receipt, Request, Send, SendError, SendStatus, Target};
+pub use producer::{
+    Batching, Half, ProducerConfig, Receipt, Request, Resolution, Send, SendError, SendHalf, SendStatus,
+    Target,
+};
 pub use rebalance::{AllocateError, RoomNames, Strategy, VIRTUAL_NODES};
+pub use route::AUTO_CREATE_TOPIC;
 
 use ask::{AskId, Asks};
 use calls::{Calls, News, Outcome};
@@ -38,7 +42,7 @@ use id::MessageIds;
 use producer::{JobId, Producer, Tools};
 use route::{Answer, Question as RouteQuestion, Routes};
 
-use crate::io::{ConnId, Disk, Effect, Env, Input, Machine, Now};
+use crate::io::{Disk, Effect, Env, Input, Machine, Now};
 use crate::time::{Duration, Instant};
 use crate::wire::body::{
     self, ConsumeType, ConsumerData, HeartbeatData, MessageModel, MessageQueue, ProducerData,
@@ -82,6 +86,10 @@ pub enum ClientCommand {
     Send(Send),
     /// Send a message and wait for a reply.
     Request(Request),
+    /// Send a message that consumers see once its transaction is committed.
+    SendHalf(SendHalf),
+    /// How the transaction of a half message ended.
+    End(Half, Resolution),
     /// The queues of a topic that may be written.
     WritableQueues {
         /// Comes back with the answer.
@@ -124,6 +132,14 @@ pub enum ClientEvent {
         id: RequestId,
         /// How.
         result: Result<Received, RequestError>,
+    },
+    /// A broker asks how the transaction of a half message of this client's group ended: tell it with [`ClientCommand::End`]. No
+    /// answer is as good as [`Resolution::Unknown`].
+    Checking {
+        /// For the answer.
+        half: Half,
+        /// The message; [`Received::queue`] does not name the broker.
+        message: Received,
     },
     /// The answer to [`ClientCommand::WritableQueues`]; none when the topic is not known.
     Queues {
@@ -240,6 +256,22 @@ impl Client {
                     }
                 }
             }
+            ClientCommand::SendHalf(half) => {
+                let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                match &mut self.producer {
+                    Some(producer) => producer.on_send_half(half, &mut tools),
+                    None => {
+                        let result = Err(SendError::Stopped);
+                        env.out.push(Effect::Emit(ClientEvent::Sent { id: half.id, result }));
+                    }
+                }
+            }
+            ClientCommand::End(half, resolution) => {
+                let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(producer) = &mut self.producer {
+                    producer.on_end(&half, resolution, &mut tools);
+                }
+            }
             ClientCommand::WritableQueues { id, topic } => {
                 self.routes.want(now.mono, &topic, true);
                 self.asked_queues.push((id, topic, now.mono + ANSWER));
@@ -313,30 +345,6 @@ impl Client {
                     }
                 }
             }
-        }
-    }
-
-    /// A server asks something; what this client does not do it refuses, unless nobody wants to know.
-    fn on_asked<D: Disk>(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        command: &Command,
-        env: &mut Env<'_, D, ClientEvent>,
-    ) {
-        if command.code == request_code::NOTIFY_CONSUMER_IDS_CHANGED {
-            if let Some(consumer) = &mut self.consumer {
-                consumer.expect_twins();
-                consumer.rebalance_soon(now.mono);
-            }
-        } else if command.code == request_code::PUSH_REPLY_MESSAGE_TO_CLIENT {
-            if let Some(producer) = &mut self.producer {
-                producer.on_reply(command, env);
-            }
-            env.send(conn, Command::response(command, response_code::SUCCESS, Ext::None));
-        } else if !command.is_oneway() {
-            let refusal = "this client does not serve it";
-            env.send(conn, Command::error(command, response_code::REQUEST_CODE_NOT_SUPPORTED, refusal));
         }
     }
 
@@ -542,7 +550,7 @@ impl<D: Disk> Machine<D> for Client {
                     consumer.start(now);
                 }
                 if let Some(producer) = &mut self.producer {
-                    producer.choose(env.rng.next_u64());
+                    producer.start(now, env.rng.next_u64(), &mut self.routes);
                 }
             }
             Input::Command(command) => self.on_command(now, command, env),

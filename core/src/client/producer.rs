@@ -4,9 +4,10 @@
 //! but the last may take its share of the budget only when there is another broker to turn to, so that a broker that is
 //! stuck costs a part of it and not all.
 //!
-//! Absent on purpose: transactions, and compression (the shell compresses; the flags are in [`Message::sys_flag`]).
+//! Absent on purpose: compression (the shell compresses; the flags are in [`Message::sys_flag`]).
 
 mod reply;
+mod transaction;
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -17,6 +18,7 @@ use core::fmt;
 
 use reply::Replies;
 pub use reply::Request;
+pub use transaction::{Half, Resolution, SendHalf};
 
 use super::calls::{Calls, Outcome, describe};
 use super::id::MessageIds;
@@ -45,6 +47,8 @@ pub struct ProducerConfig {
     pub avoid_slow_brokers: bool,
     /// Gather messages into batches.
     pub batching: Option<Batching>,
+    /// Brokers of these topics are told of the group before anything is sent: they may have questions ([`ClientEvent::Checking`]).
+    pub topics: Vec<String>,
 }
 
 /// How messages are gathered into batches.
@@ -66,7 +70,14 @@ impl ProducerConfig {
     /// RocketMQ's defaults.
     pub fn new(group: impl Into<String>) -> ProducerConfig {
         let timeout = Duration::from_secs(3);
-        ProducerConfig { group: group.into(), timeout, retries: 2, avoid_slow_brokers: false, batching: None }
+        ProducerConfig {
+            group: group.into(),
+            timeout,
+            retries: 2,
+            avoid_slow_brokers: false,
+            batching: None,
+            topics: Vec::new(),
+        }
     }
 }
 
@@ -300,9 +311,12 @@ impl Producer {
         &self.config.group
     }
 
-    /// Begins at another queue than everybody else.
-    pub(super) fn choose(&mut self, draw: u64) {
+    /// Begins, at another queue than everybody else.
+    pub(super) fn start(&mut self, now: Now, draw: u64, routes: &mut Routes) {
         self.turn = draw;
+        for topic in &self.config.topics {
+            routes.want(now.mono, topic, false);
+        }
     }
 
     /// Takes a send.

@@ -22,7 +22,7 @@ const ANSWER_MIN: Duration = Duration::from_millis(500);
 /// Queues of a topic that is about to be made (`defaultTopicQueueNums`).
 pub(super) const NEW_TOPIC_QUEUES: i32 = 4;
 /// The topic whose brokers make new topics.
-pub(super) const AUTO_CREATE_TOPIC: &str = "TBW102";
+pub const AUTO_CREATE_TOPIC: &str = "TBW102";
 /// The broker id of a master.
 pub(super) const MASTER_ID: i64 = 0;
 

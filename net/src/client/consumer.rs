@@ -155,6 +155,7 @@ impl Intake {
             | ClientEvent::Queues { .. }
             | ClientEvent::Replied { .. }
             | ClientEvent::Answered { .. }
+            | ClientEvent::Checking { .. }
             | ClientEvent::Problem(_)
             | ClientEvent::Stopped => {}
         }
@@ -384,7 +385,7 @@ impl ConsumerBuilder {
             offset_dir: self.offset_dir,
             store: None,
         };
-        let roles = Roles { producer: None, consumer: Some((self.config, intake)) };
+        let roles = Roles { consumer: Some((self.config, intake)), ..Roles::default() };
         let host = Arc::new(Host::start(&self.common, roles)?);
         Ok(Consumer { host, messages, assigned })
     }

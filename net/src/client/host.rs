@@ -8,13 +8,13 @@ use std::time::SystemTime;
 
 use gantry_core::client::{
     AskError, Client, ClientCommand, ClientConfig, ClientEvent, ConsumerConfig, DEFAULT_INSTANCE, Found,
-    ProducerConfig, Question, Receipt, Received, RequestError, RequestId, SendError, client_id,
+    Half, ProducerConfig, Question, Receipt, Received, RequestError, RequestId, SendError, client_id,
     process_instance,
 };
 use gantry_core::rng::Rng;
 use gantry_core::wire::body::{MessageModel, MessageQueue};
 use gantry_disk::MemoryDisk;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::BuildError;
 use super::consumer::Intake;
@@ -47,6 +47,16 @@ enum Waiting {
 pub(super) struct Roles {
     pub(super) producer: Option<ProducerConfig>,
     pub(super) consumer: Option<(ConsumerConfig, Intake)>,
+    pub(super) checks: Option<Checks>,
+}
+
+/// Where questions about transactions go. One that finds it full is dropped: its broker asks again.
+pub(super) type Checks = mpsc::Sender<(Half, Received)>;
+
+/// Where events go that nobody waits for by their id.
+struct Outlets {
+    intake: Option<Intake>,
+    checks: Option<Checks>,
 }
 
 type Waiters = Arc<Mutex<HashMap<RequestId, Waiting>>>;
@@ -62,7 +72,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn start(common: &Common, roles: Roles) -> Result<Host, BuildError> {
-        let Roles { producer, consumer } = roles;
+        let Roles { producer, consumer, checks } = roles;
         let (mut consumer, mut intake) = consumer.unzip();
         let name_servers = common.addresses()?;
         common.check_group()?;
@@ -96,7 +106,7 @@ impl Host {
         std::thread::Builder::new()
             .name("gantry-client".into())
             .spawn(move || {
-                live(&config, &posted, &known, intake);
+                live(&config, &posted, &known, Outlets { intake, checks });
                 // Whoever still waits is told by the end of its channel.
                 lock(&known).clear();
                 end.send_replace(true);
@@ -208,7 +218,7 @@ fn lock(waiters: &Waiters) -> std::sync::MutexGuard<'_, HashMap<RequestId, Waiti
 }
 
 /// Runs the machine until it has stopped.
-fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waiters, intake: Option<Intake>) {
+fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waiters, outlets: Outlets) {
     let service =
         Service { name: config.client_id.clone(), listeners: Vec::new(), limits: Limits::default() };
     let make = |_waker| {
@@ -219,7 +229,7 @@ fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waite
     let (waiters, posted) = (Arc::clone(waiters), mailbox.clone());
     let notice = move |notice: Notice<'_, ClientEvent>| match notice {
         Notice::Ready(_) => Flow::Continue,
-        Notice::Event(event) => hand_over(&waiters, intake.as_ref(), &posted, event),
+        Notice::Event(event) => hand_over(&waiters, &outlets, &posted, event),
     };
     if let Err(error) = run(&service, mailbox, &Arc::new(Counters::default()), make, notice) {
         tracing::error!(client = config.client_id, %error, "the client ended");
@@ -229,7 +239,7 @@ fn live(config: &ClientConfig, mailbox: &Mailbox<ClientCommand>, waiters: &Waite
 /// Gives an event to who waits for it. Who has gone meanwhile does not want it any more.
 fn hand_over(
     waiters: &Waiters,
-    intake: Option<&Intake>,
+    outlets: &Outlets,
     mailbox: &Mailbox<ClientCommand>,
     event: ClientEvent,
 ) -> Flow {
@@ -242,11 +252,22 @@ fn hand_over(
             tracing::warn!(problem);
             return Flow::Continue;
         }
+        ClientEvent::Checking { .. } => {
+            let ClientEvent::Checking { half, message } = event else { return Flow::Continue };
+            let is_taken =
+                outlets.checks.as_ref().is_some_and(|checks| checks.try_send((half, message)).is_ok());
+            if !is_taken {
+                tracing::warn!(
+                    "a broker's question about a transaction is not answered: nobody takes it now"
+                );
+            }
+            return Flow::Continue;
+        }
         ClientEvent::Delivered(_)
         | ClientEvent::Assigned { .. }
         | ClientEvent::Progress(_)
         | ClientEvent::Failing(_) => {
-            if let Some(intake) = intake {
+            if let Some(intake) = &outlets.intake {
                 intake.take(event, mailbox);
             }
             return Flow::Continue;

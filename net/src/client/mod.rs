@@ -39,6 +39,7 @@ mod host;
 mod offsets;
 mod producer;
 mod pull;
+mod transaction;
 
 use std::fmt;
 
@@ -46,11 +47,12 @@ pub use compress::Compression;
 pub use consumer::{Consumer, ConsumerBuilder, Incoming};
 pub use gantry_core::client::{
     AskError, Batching, ConsumeError, Filter, Message, MessageError, Pulled, Receipt, Received, RequestError,
-    RoomNames, SendError, SendStatus, Start, Strategy, Target, property,
+    Resolution, RoomNames, SendError, SendStatus, Start, Strategy, Target, property,
 };
 pub use gantry_core::wire::body::MessageQueue;
 pub use producer::{Producer, ProducerBuilder};
 pub use pull::{PullConsumer, PullConsumerBuilder};
+pub use transaction::{Transaction, TransactionError, TransactionProducer, TransactionProducerBuilder};
 
 /// Why a client cannot be made.
 #[derive(Debug)]

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::client::{
-    Batching, ClientCommand, Message, ProducerConfig, Receipt, Received, Request, RequestError, Send,
-    SendError, Target,
+    Batching, ClientCommand, Message, ProducerConfig, Receipt, Received, Request, RequestError, Resolution,
+    Send as SendCommand, SendError, Target,
 };
 use gantry_core::wire::body::MessageQueue;
 
 use super::BuildError;
 use super::compress::{Compression, compress, decompress};
 use super::host::{Common, Host, Roles};
+use super::transaction::TransactionProducerBuilder;
 
 /// Sends messages. Cheap to clone; all clones share one client, which stops with the last of them.
 ///
@@ -33,8 +34,8 @@ use super::host::{Common, Host, Roles};
 /// ```
 #[derive(Clone)]
 pub struct Producer {
-    host: Arc<Host>,
-    compression: Option<(Compression, usize)>,
+    pub(super) host: Arc<Host>,
+    pub(super) compression: Option<(Compression, usize)>,
 }
 
 impl fmt::Debug for Producer {
@@ -46,9 +47,9 @@ impl fmt::Debug for Producer {
 /// Makes a [`Producer`].
 #[derive(Clone, Debug)]
 pub struct ProducerBuilder {
-    common: Common,
-    config: ProducerConfig,
-    compression: Option<(Compression, usize)>,
+    pub(super) common: Common,
+    pub(super) config: ProducerConfig,
+    pub(super) compression: Option<(Compression, usize)>,
 }
 
 /// Bodies are compressed from this size on (`compressMsgBodyOverHowmuch`).
@@ -144,7 +145,7 @@ impl Producer {
         if let ([message], Some((kind, over))) = (&mut messages[..], self.compression) {
             compress(message, kind, over);
         }
-        let send = |id| ClientCommand::Send(Send { id, messages, target, oneway, timeout: None });
+        let send = |id| ClientCommand::Send(SendCommand { id, messages, target, oneway, timeout: None });
         self.host.sent(send).await
     }
 
@@ -240,13 +241,25 @@ impl ProducerBuilder {
         self
     }
 
+    /// A producer of transactions. Brokers ask `checker` about those whose end they were not told; it finds out from the message what
+    /// became of the caller's part, for instance whether the order that the message names is in the database.
+    ///
+    /// See [`super::TransactionProducer`] for an example.
+    pub fn transactional<C, F>(self, checker: C) -> TransactionProducerBuilder
+    where
+        C: Fn(Received) -> F + Send + Sync + 'static,
+        F: Future<Output = Resolution> + Send + 'static,
+    {
+        TransactionProducerBuilder::new(self, checker)
+    }
+
     /// Starts it. Name servers and brokers are first spoken to by the first send.
     ///
     /// # Errors
     /// [`BuildError`]: a setting that is missing or wrong, or no thread.
     pub async fn build(mut self) -> Result<Producer, BuildError> {
         self.config.group.clone_from(&self.common.group);
-        let roles = Roles { producer: Some(self.config), consumer: None };
+        let roles = Roles { producer: Some(self.config), ..Roles::default() };
         let host = Arc::new(Host::start(&self.common, roles)?);
         Ok(Producer { host, compression: self.compression })
     }

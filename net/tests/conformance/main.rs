@@ -17,6 +17,7 @@ mod groups;
 mod replies;
 mod sending;
 mod servers;
+mod transactions;
 
 use std::fmt;
 use std::pin::Pin;
@@ -92,6 +93,8 @@ macro_rules! cases {
 
 /// The longest first.
 const CASES: &[Case] = cases! {
+    "transactions": transactions::an_open_transaction_is_asked_about_until_its_end_is_known
+    "transactions": transactions::another_process_of_the_group_ends_what_one_left_open
     "retries": consuming::a_dropped_message_comes_again_and_ends_in_the_dead_letter_queue
     "consumer groups": groups::two_members_share_and_a_stop_gives_back_at_once
     "ordered consumption": groups::an_ordered_group_keeps_order_while_members_come_and_go
@@ -114,8 +117,8 @@ const CASES: &[Case] = cases! {
     "pulls": consuming::queues_are_pulled_and_offsets_committed_by_hand
     "pulls": consuming::chosen_queues_are_read_from_chosen_places
     "requests and replies": replies::a_request_is_answered
+    "transactions": transactions::a_committed_message_comes_and_one_rolled_back_does_not
     "unknown topics": servers::an_unknown_topic_is_named
-    "transactions": sending::a_transaction_is_committed_or_taken_back
 };
 
 struct Arguments {

@@ -161,7 +161,3 @@ pub(crate) async fn a_key_keeps_to_its_queue(cluster: Arc<Cluster>) -> Outcome {
     producer.stop().await;
     Ok(())
 }
-
-pub(crate) async fn a_transaction_is_committed_or_taken_back(_: Arc<Cluster>) -> Outcome {
-    Err(Fault::Lacks("the client sends no half messages yet".into()))
-}

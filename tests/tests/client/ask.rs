@@ -37,6 +37,7 @@ fn ask(world: &mut World, time: Duration, questions: &[Question]) -> Vec<Result<
         | ClientEvent::Progress(_)
         | ClientEvent::Failing(_)
         | ClientEvent::Problem(_)
+        | ClientEvent::Checking { .. }
         | ClientEvent::Stopped => None,
     });
     let answers: BTreeMap<u64, _> = answers.collect();

@@ -102,6 +102,7 @@ fn consume(
                     ClientEvent::Sent { .. }
                     | ClientEvent::Queues { .. }
                     | ClientEvent::Replied { .. }
+                    | ClientEvent::Checking { .. }
                     | ClientEvent::Answered { .. } => {}
                 }
             }

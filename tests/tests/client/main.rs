@@ -4,4 +4,5 @@ mod ask;
 mod consumer;
 mod producer;
 mod reply;
+mod transaction;
 mod world;

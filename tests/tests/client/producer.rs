@@ -40,6 +40,7 @@ fn results(world: &mut World) -> Results {
         | ClientEvent::Assigned { .. }
         | ClientEvent::Progress(_)
         | ClientEvent::Answered { .. }
+        | ClientEvent::Checking { .. }
         | ClientEvent::Replied { .. }
         | ClientEvent::Failing(_)
         | ClientEvent::Problem(_)

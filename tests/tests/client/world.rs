@@ -14,7 +14,7 @@ use gantry_core::namesrv::{NameServer, NameServerConfig};
 use gantry_core::node::{Node, Turn};
 use gantry_core::rng::Rng;
 use gantry_core::time::{Instant, WallMs};
-use gantry_core::wire::{Link, Packet};
+use gantry_core::wire::{Command, Link, Packet};
 use gantry_disk::MemoryDisk;
 
 const START_WALL_MS: i64 = 1_700_000_000_000;
@@ -136,6 +136,8 @@ pub(crate) struct World {
     frozen: Vec<Id>,
     accepted: u64,
     disks: BTreeMap<u16, MemoryDisk>,
+    /// What clients sent to brokers, if it is listened to.
+    heard: Option<Vec<(Id, Command)>>,
 }
 
 pub(crate) fn address(port: u16) -> String {
@@ -158,6 +160,7 @@ impl World {
             frozen: Vec::new(),
             accepted: 0,
             disks: BTreeMap::new(),
+            heard: None,
         };
         for port in name_servers {
             world.start_name_server(*port);
@@ -274,6 +277,9 @@ impl World {
     fn carry(&mut self, from: End, packet: &Packet) {
         let Some((to, _)) = self.links.get(&from) else { return };
         let to = *to;
+        if let (Some(heard), Packet::Command(command), Id::Client(_)) = (&mut self.heard, packet, from.0) {
+            heard.push((to.0, command.clone()));
+        }
         let mut bytes = Vec::new();
         Link::encode(packet, &mut bytes);
         let Some((_, link)) = self.links.get_mut(&to) else { return };
@@ -326,6 +332,27 @@ impl World {
             let wall = WallMs(now.wall.0 + (next.since(now.mono).as_nanos() / 1_000_000) as i64);
             self.now.set(Now { mono: next, wall });
         }
+    }
+
+    /// Begins to keep what clients send.
+    pub(crate) fn listen(&mut self) {
+        self.heard = Some(Vec::new());
+    }
+
+    /// What clients sent with this code since the last call of this, and to whom.
+    pub(crate) fn heard(&mut self, code: i32) -> Vec<(Id, Command)> {
+        let all = std::mem::take(self.heard.as_mut().expect("it listens"));
+        all.into_iter().filter(|(_, command)| !command.is_response() && command.code == code).collect()
+    }
+
+    /// A broker asks a client that is connected to it, as that broker's machine would if it served what the question is about.
+    pub(crate) fn ask_client(&mut self, broker: u16, client: usize, question: Command) {
+        let is_theirs = |(end, (peer, _)): &(&End, &(End, Link))| {
+            end.0 == Id::Broker(broker) && peer.0 == Id::Client(client)
+        };
+        let (from, _) = self.links.iter().find(is_theirs).expect("they are connected");
+        let from = *from;
+        self.carry(from, &question.into());
     }
 
     pub(crate) fn now(&self) -> Instant {
