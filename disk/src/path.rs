@@ -50,6 +50,11 @@ pub(crate) fn ancestors(dir: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Whether `path` is the directory `dir` or lies below it.
+pub(crate) fn is_in(path: &str, dir: &str) -> bool {
+    ancestors(path).any(|above| above == dir)
+}
+
 /// The name under which a replacement of `name` is prepared.
 pub(crate) fn temporary(name: &str) -> String {
     format!(".{name}{TEMPORARY_SUFFIX}")

@@ -239,6 +239,25 @@ fn a_sync_of_a_directory_covers_what_was_before_it_began() {
 }
 
 #[test]
+fn a_directory_made_again_has_nothing_of_the_one_before() {
+    let mut disk = disk();
+    durable_file(&mut disk, "T/1/old", 10, FileKind::Log);
+    for path in ["T/1/old", "T/1", "T"] {
+        disk.delete(path).unwrap();
+    }
+    let names = |disk: &mut MemoryDisk| disk.files().map(|(path, _)| path).collect::<Vec<_>>();
+    let seen = outcomes(&disk, 100, names);
+    assert!(seen.contains(&vec!["T/1/old".to_owned()]), "nothing of the removal is durable: {seen:?}");
+
+    let file = disk.create("T/2/new", 10, FileKind::Log).unwrap();
+    let seen = outcomes(&disk, 200, names);
+    assert!(!seen.contains(&vec!["T/1/old".to_owned(), "T/2/new".to_owned()]), "{seen:?}");
+    synced(&mut disk, SyncTarget::File(file));
+    synced(&mut disk, SyncTarget::Dir("T/2".into()));
+    assert_eq!(outcomes(&disk, 100, names), BTreeSet::from([vec!["T/2/new".to_owned()]]));
+}
+
+#[test]
 fn a_creation_that_was_not_synced_may_have_any_length() {
     let mut disk = disk();
     disk.create("log", 4 * 4096, FileKind::Log).unwrap();

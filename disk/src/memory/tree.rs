@@ -2,7 +2,8 @@
 //!
 //! A change is one operation on one directory (a rename within a directory is one change of two names). For each name a
 //! power loss keeps a prefix of its changes; a sync of a directory keeps all that were made there before, and the
-//! creation of the directory and of those above it.
+//! creation of the directory and of those above it. What was changed in a directory before it was removed is as gone as it is: one
+//! made later under its name is another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,14 @@ struct Change {
     names: Vec<Renamed>,
     /// A change that is kept if this one is (the new name of a file that left this directory).
     keeps: Option<u64>,
+}
+
+impl Change {
+    /// The directories that it removes, with its number.
+    fn removed_dirs(&self) -> impl Iterator<Item = (String, u64)> {
+        let gone = |renamed: &&Renamed| renamed.before == Some(Node::Dir) && renamed.after.is_none();
+        self.names.iter().filter(gone).map(|renamed| (path::join(&self.dir, &renamed.name), self.seq))
+    }
 }
 
 /// A name, and what it meant before and after.
@@ -176,11 +185,18 @@ impl Tree {
             self.changes.iter().filter(|change| is_own(change)).map(|c| c.seq).collect();
         let along: Vec<u64> =
             self.changes.iter().filter(|c| covered.contains(&c.seq)).filter_map(|c| c.keeps).collect();
-        for seq in along {
-            if let Some(change) = self.changes.iter().find(|change| change.seq == seq) {
-                let earlier = self.changes.iter().filter(|c| c.seq <= seq && shares_name(c, change));
-                covered.extend(earlier.map(|c| c.seq));
-            }
+        covered.extend(along);
+        // Of each name a prefix of the changes is kept, and what was in a removed directory went with it.
+        for seq in covered.clone() {
+            let Some(change) = self.changes.iter().find(|change| change.seq == seq) else { continue };
+            let earlier = self.changes.iter().filter(|c| c.seq < seq && shares_name(c, change));
+            covered.extend(earlier.map(|c| c.seq));
+        }
+        let removed: Vec<(String, u64)> =
+            self.changes.iter().filter(|c| covered.contains(&c.seq)).flat_map(Change::removed_dirs).collect();
+        for (dir, seq) in removed {
+            let within = self.changes.iter().filter(|c| c.seq < seq && path::is_in(&c.dir, &dir));
+            covered.extend(within.map(|c| c.seq));
         }
         let frees = |change: &Change| change.names.iter().any(|r| matches!(r.before, Some(Node::File(_))));
         let freed = self.changes.iter().any(|c| covered.contains(&c.seq) && frees(c));
@@ -217,16 +233,19 @@ impl Tree {
         let fate = Fate::draw(rng, first, self.next_seq);
         let mut kept_names: BTreeSet<(&str, &str)> = BTreeSet::new();
         let mut kept_along: BTreeSet<u64> = BTreeSet::new();
+        let mut kept_removals: Vec<String> = Vec::new();
         let mut lost = Vec::new();
         for change in changes.iter().rev() {
             let names = || change.names.iter().map(|renamed| (change.dir.as_str(), renamed.name.as_str()));
-            let must_stay =
-                kept_along.contains(&change.seq) || names().any(|name| kept_names.contains(&name));
+            let must_stay = kept_along.contains(&change.seq)
+                || names().any(|name| kept_names.contains(&name))
+                || kept_removals.iter().any(|removed| path::is_in(&change.dir, removed));
             if !must_stay && fate.loses(change.seq, rng) {
                 lost.push(change);
             } else {
                 kept_names.extend(names());
                 kept_along.extend(change.keeps);
+                kept_removals.extend(change.removed_dirs().map(|(dir, _)| dir));
             }
         }
         for change in lost {

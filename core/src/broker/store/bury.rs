@@ -9,7 +9,7 @@
 //! has not heard of the deletion, or whose master keeps no such list.
 //!
 //! The files go by a job, some a turn. What is put into the new queue meanwhile stays on the heap, and a checkpoint waits for it. The
-//! directories go last, while no sync of them is under way, and then are synced.
+//! directories go last, while no sync of them is under way, and then are synced; a checkpoint waits for that too.
 //!
 //! Invariants: no entry of a queue points below [`ConsumeQueue::begins_at`]; a file is removed only once what made it go is
 //! durable (the list, or the log up to the record that began the queue anew); a queue's new file is made after its old
@@ -22,6 +22,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::checkpoint::CheckpointJob;
 use super::consume_queue::{CONSUME_QUEUE_DIR, ConsumeQueue, CqEntry};
 use super::{Phase, QueueIx, Store};
 use crate::io::{Disk, DiskError, Effect, Env, Now, SyncId, SyncTarget};
@@ -231,7 +232,7 @@ impl Store {
     fn may_remove_dirs(&self) -> bool {
         !self.burial.emptied.is_empty()
             && self.burial.waiting.is_empty()
-            && self.checkpointing.is_none()
+            && self.checkpointing.as_ref().is_none_or(CheckpointJob::has_synced_queues)
             && !self.retention.syncs_queues()
     }
 
@@ -264,6 +265,12 @@ impl Store {
         }
         self.burial.synced.extend(self.burial.emptied.drain(..count));
         Ok(())
+    }
+
+    /// Whether a checkpoint must wait: a file that may come back can have entries that point behind an end which the log had lost. Once it
+    /// has grown beyond, and a checkpoint says that all below is settled, they would be believed.
+    pub(super) fn has_files_to_bury(&self) -> bool {
+        self.burial.all().next().is_some()
     }
 
     /// When the job must be woken.

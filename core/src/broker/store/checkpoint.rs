@@ -72,6 +72,13 @@ pub(crate) struct CheckpointJob {
     replacing: Option<SyncId>,
 }
 
+impl CheckpointJob {
+    /// Whether it has nothing more to do with the queues' files and directories.
+    pub(super) fn has_synced_queues(&self) -> bool {
+        self.spill.is_empty() && self.waiting.is_empty()
+    }
+}
+
 impl Store {
     /// Begins a checkpoint of everything dispatched so far, unless one is under way or nothing is new.
     pub(super) fn begin_checkpoint(&mut self, now: Now) {
@@ -101,10 +108,10 @@ impl Store {
     ) -> Result<(), DiskError> {
         let Some(mut job) = self.checkpointing.take() else { return Ok(()) };
         let spilled = self.spill_some(&mut job, env);
-        if job.spill.is_empty() && job.replacing.is_none() && job.waiting.is_empty() && spilled.is_ok() {
+        if job.has_synced_queues() && job.replacing.is_none() && spilled.is_ok() {
             if self.log.synced() < job.upto {
                 self.log.request_sync(&mut self.ids, env);
-            } else if self.index.covers(job.upto) {
+            } else if self.index.covers(job.upto) && !self.has_files_to_bury() {
                 let id = self.ids.sync();
                 job.replacing = Some(id);
                 let bytes = self.checkpoint_of(&job).encode().into();

@@ -73,6 +73,10 @@ struct CqFile {
     file: Option<FileId>,
     /// Written since its last sync.
     dirty: bool,
+    /// Entries that it has room for; power loss leaves files short.
+    room: u64,
+    /// The file before it is there and whole.
+    follows: bool,
 }
 
 #[derive(Debug)]
@@ -144,7 +148,8 @@ impl ConsumeQueue {
     }
 
     /// Learns which files are there; after an unclean end their entries may be in the page cache only. What they hold is
-    /// settled by [`ConsumeQueue::set_spilled`]. False when one in the middle is missing or too short.
+    /// settled by [`ConsumeQueue::set_spilled`]. False when one in the middle is missing or too short, which an unclean end
+    /// explains where nothing behind it is kept: see [`ConsumeQueue::lose_before_gap`].
     pub(crate) fn load<D: Disk>(&mut self, unclean: bool, disk: &mut D) -> Result<bool, String> {
         let dir = self.dir();
         let entries = disk.list(&dir).map_err(|error| format!("{dir}: {error}"))?;
@@ -164,44 +169,52 @@ impl ConsumeQueue {
                 ));
             }
             let first = bytes / ENTRY_BYTES;
-            let mut file = CqFile { first, file: None, dirty: false };
-            if self.files.back().is_some_and(|before| before.first + self.entries_per_file != first) {
-                tracing::warn!(
-                    path,
-                    "the file before this one is missing: its queue is read from the log again"
-                );
-                self.lose_files();
-            }
-            if entry.len < file_bytes && at != last {
-                tracing::warn!(path, len = entry.len, "too short: its queue is read from the log again");
-                self.files.push_back(file);
-                self.lose_files();
-                continue;
-            }
-            if entry.len < file_bytes {
+            let is_next =
+                |before: &CqFile| before.first + before.room == first && before.room == self.entries_per_file;
+            let follows = self.files.back().is_none_or(is_next);
+            let mut file = CqFile { first, file: None, dirty: false, room: entry.len / ENTRY_BYTES, follows };
+            if entry.len < file_bytes && at == last {
                 let id = disk.open(&path, FileKind::Table).map_err(|error| format!("{path}: {error}"))?;
                 disk.truncate(id, file_bytes).map_err(|error| format!("{path}: {error}"))?;
-                file.file = Some(id);
-                file.dirty = true;
+                file = CqFile { file: Some(id), dirty: true, room: self.entries_per_file, ..file };
             }
             self.files.push_back(file);
         }
         // A file that the last life deleted may still come back.
         self.entries_dirty = unclean;
-        self.min = self.files.front().map_or(0, |file| file.first);
-        (self.spilled, self.next) = (self.min, self.min);
-        Ok(self.lost.is_empty())
+        self.begin_with_files();
+        Ok(unclean || !self.lose_before_gap(u64::MAX))
     }
 
-    fn lose_files(&mut self) {
-        self.lost.extend(self.paths());
-        self.files.clear();
+    fn begin_with_files(&mut self) {
+        self.min = self.files.front().map_or(0, |file| file.first);
+        (self.spilled, self.next) = (self.min, self.min);
+    }
+
+    /// Gives up the files before the newest gap below entry `upto`, whose entries are read from the log again. False when there is
+    /// none. A gap behind the kept entries is what a power loss leaves of files that recovery cut off, and nothing is lost by it.
+    pub(crate) fn lose_before_gap(&mut self, upto: u64) -> bool {
+        let Some(at) = self.files.iter().rposition(|file| file.first < upto && !file.follows) else {
+            return false;
+        };
+        let path = self.path(self.files[at].first);
+        tracing::warn!(
+            path,
+            "the file before this one is missing or too short: its queue is read from the log again"
+        );
+        for first in self.files.drain(..at).map(|file| file.first).collect::<Vec<_>>() {
+            self.lost.push(self.path(first));
+        }
+        self.files[0].follows = true;
+        self.begin_with_files();
+        true
     }
 
     /// Removes the files whose entries are read from the log again, so that they can be written anew.
     pub(crate) fn remove_lost<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskError> {
         while let Some(path) = self.lost.pop() {
             disk.delete(&path)?;
+            self.entries_dirty = true;
         }
         Ok(())
     }
@@ -244,7 +257,8 @@ impl ConsumeQueue {
             {
                 disk.truncate(id, (spilled - first) * ENTRY_BYTES)?;
                 disk.truncate(id, file_bytes)?;
-                self.files.back_mut().expect("it is there").dirty = true;
+                let last = self.files.back_mut().expect("it is there");
+                (last.dirty, last.room) = (true, self.entries_per_file);
             }
         }
         (self.spilled, self.next) = (spilled, spilled);
@@ -259,6 +273,11 @@ impl ConsumeQueue {
             file.file = Some(disk.open(&path, FileKind::Table)?);
         }
         Ok(file.file)
+    }
+
+    /// Entries that the file whose first entry is `first` has room for.
+    pub(crate) fn room_at(&self, first: u64) -> u64 {
+        self.files.iter().find(|file| file.first == first).map_or(0, |file| file.room)
     }
 
     /// Lowest queue offset that can be read.
@@ -352,7 +371,7 @@ impl ConsumeQueue {
     ) -> Result<Option<Extent>, DiskError> {
         let first = from - from % self.entries_per_file;
         let Some(file) = self.open_at(first, disk)? else { return Ok(None) };
-        let upto = (from + count).min(first + self.entries_per_file);
+        let upto = (from + count).min(first + self.room_at(first));
         Ok(Some(Extent {
             file,
             offset: (from - first) * ENTRY_BYTES,
@@ -464,7 +483,14 @@ impl ConsumeQueue {
                 None => {
                     let path = self.path(first);
                     let file = disk.create(&path, self.entries_per_file * ENTRY_BYTES, FileKind::Table)?;
-                    self.files.push_back(CqFile { first, file: Some(file), dirty: true });
+                    let room = self.entries_per_file;
+                    self.files.push_back(CqFile {
+                        first,
+                        file: Some(file),
+                        dirty: true,
+                        room,
+                        follows: true,
+                    });
                     self.entries_dirty = true;
                     file
                 }

@@ -96,6 +96,8 @@ enum Kept {
     /// So many, and where the last of them points, if there is one that says so.
     Entries(u64, Option<u64>),
     Cold(Extent),
+    /// Some, but files before them are missing or short.
+    Gap,
 }
 
 impl Store {
@@ -347,6 +349,11 @@ impl Store {
             queue.remove_lost(disk)?;
             match kept_entries(queue, recovery.begin, recovery.unclean, &mut recovery.blocks, disk)? {
                 Kept::Cold(extent) => return Ok(Progress::Cold(extent)),
+                Kept::Gap => {
+                    (recovery.begin, recovery.position) = (self.log.min(), self.log.min());
+                    recovery.stage = Stage::Forget { waiting: None };
+                    return Ok(Progress::More);
+                }
                 Kept::Entries(_, newest) if self.burial.is_stale(&queue.topic, newest) => {
                     self.bury_queue(QueueIx(*at as u32), 0);
                     self.dirty.insert(QueueIx(*at as u32));
@@ -588,13 +595,15 @@ fn kept_entries<D: Disk>(
         let mut scan = Scan { queue, blocks, disk, begin };
         match scan.file(first)? {
             Kept::Entries(0, _) => {}
+            Kept::Entries(..) if queue.lose_before_gap(first + 1) => return Ok(Kept::Gap),
             Kept::Entries(count, _) => {
+                let mut scan = Scan { queue, blocks, disk, begin };
                 return Ok(match scan.entry(first, count - 1)? {
                     Ok(last) => Kept::Entries(first + count, (!last.is_filler()).then_some(last.physical)),
                     Err(cold) => Kept::Cold(cold),
                 });
             }
-            Kept::Cold(extent) => return Ok(Kept::Cold(extent)),
+            other @ (Kept::Cold(_) | Kept::Gap) => return Ok(other),
         }
     }
     Ok(Kept::Entries(if unclean { 0 } else { queue.min() }, None))
@@ -610,7 +619,7 @@ struct Scan<'a, D> {
 impl<D: Disk> Scan<'_, D> {
     /// How many entries at the beginning of a file are to be kept.
     fn file(&mut self, first: u64) -> Result<Kept, DiskError> {
-        let (mut low, mut high) = (0, self.queue.entries_per_file());
+        let (mut low, mut high) = (0, self.queue.room_at(first));
         while low < high {
             let middle = low + (high - low) / 2;
             match self.is_kept(first, middle)? {
@@ -628,7 +637,8 @@ impl<D: Disk> Scan<'_, D> {
     }
 
     fn linear(&mut self, first: u64) -> Result<Kept, DiskError> {
-        for at in 0..self.queue.entries_per_file() {
+        let room = self.queue.room_at(first);
+        for at in 0..room {
             let kept = match self.is_kept(first, at)? {
                 Ok(kept) => kept && (at == 0 || matches!(self.leads_up(first, at)?, Ok(true))),
                 Err(cold) => return Ok(Kept::Cold(cold)),
@@ -637,7 +647,7 @@ impl<D: Disk> Scan<'_, D> {
                 return Ok(Kept::Entries(at, None));
             }
         }
-        Ok(Kept::Entries(self.queue.entries_per_file(), None))
+        Ok(Kept::Entries(room, None))
     }
 
     fn is_kept(&mut self, first: u64, at: u64) -> Result<Result<bool, Extent>, DiskError> {
