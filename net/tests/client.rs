@@ -2,60 +2,18 @@
 
 #![allow(clippy::unwrap_used)] // a test that panics has failed, as it should
 
+mod program;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use gantry_net::client::{
     Batching, BuildError, ConsumeError, Consumer, Message, Producer, SendError, SendStatus, Start, Target,
 };
+use program::start_standalone;
 use rustix::process::{Pid, Signal, kill_process};
-
-/// A cluster of one process, killed when dropped.
-struct Standalone {
-    child: Child,
-    namesrv: String,
-    _data: tempfile::TempDir,
-}
-
-impl Drop for Standalone {
-    fn drop(&mut self) {
-        // It may have ended already, which is as well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_ports() -> (u16, u16) {
-    let namesrv = TcpListener::bind("127.0.0.1:0").unwrap();
-    loop {
-        let broker = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = broker.local_addr().unwrap().port();
-        if TcpListener::bind(("127.0.0.1", port.saturating_add(1))).is_ok() {
-            return (namesrv.local_addr().unwrap().port(), port);
-        }
-    }
-}
-
-fn standalone() -> Standalone {
-    let data = tempfile::tempdir().unwrap();
-    let (namesrv, broker) = free_ports();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
-    command.args([
-        "standalone",
-        "--namesrv-port",
-        &namesrv.to_string(),
-        "--broker-port",
-        &broker.to_string(),
-    ]);
-    command.arg("--data").arg(data.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().take(2).count();
-    assert_eq!(lines, 2, "it started");
-    Standalone { child, namesrv: format!("127.0.0.1:{namesrv}"), _data: data }
-}
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
@@ -74,7 +32,7 @@ async fn first(producer: &Producer) {
 
 #[test]
 fn messages_are_sent_singly_in_batches_and_from_many_tasks() {
-    let cluster = standalone();
+    let cluster = start_standalone();
     block_on(async {
         let builder = Producer::builder().group("P").name_servers(&cluster.namesrv);
         let producer = builder.clone().build().await.unwrap();
@@ -110,7 +68,7 @@ fn messages_are_sent_singly_in_batches_and_from_many_tasks() {
 
 #[test]
 fn a_dropped_future_gives_up_the_answer_and_nothing_else() {
-    let cluster = standalone();
+    let cluster = start_standalone();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;
@@ -142,7 +100,7 @@ fn errors_say_what_to_do() {
 
 #[test]
 fn a_cancelled_recv_loses_nothing_and_a_stopped_consumer_says_so() {
-    let cluster = standalone();
+    let cluster = start_standalone();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;
@@ -184,7 +142,7 @@ fn produce(namesrv: &str, arguments: &[&str], input: &str) -> Output {
 
 #[test]
 fn lines_become_messages() {
-    let cluster = standalone();
+    let cluster = start_standalone();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;
@@ -213,7 +171,7 @@ fn consume(namesrv: &str, arguments: &[&str]) -> Output {
 
 #[test]
 fn messages_become_lines() {
-    let cluster = standalone();
+    let cluster = start_standalone();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;
@@ -252,7 +210,7 @@ fn messages_become_lines() {
 
 #[test]
 fn a_followed_topic_is_written_as_it_grows() {
-    let cluster = standalone();
+    let cluster = start_standalone();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;
@@ -278,7 +236,7 @@ fn a_followed_topic_is_written_as_it_grows() {
 
 #[test]
 fn a_bench_tells_its_figures() {
-    let cluster = standalone();
+    let cluster = start_standalone();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;

@@ -5,27 +5,37 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gantry_core::io::Protocol;
 use gantry_core::wire::{Command as Packet, Link};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Ports of which the first of four, and the next three, are free. They are below the range from which the system draws ports for
+/// outgoing connections, and none is given out twice: what is free now is so when a server takes it, but for other programs
+/// that choose like this one, which begin elsewhere.
+fn free_ports() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 20_000;
+    const BLOCKS: u32 = 3_000;
+    let begin = std::process::id().wrapping_mul(97);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (0..BLOCKS)
+        .map(|_| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % BLOCKS)
+        .map(|block| u16::try_from(FIRST + 4 * block).unwrap())
+        .find(|port| (*port..*port + 4).all(is_free))
+        .expect("four free ports in a row")
+}
+
 /// A free port.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    free_ports()
 }
 
 /// A free port for a broker: its second one and that of replication are free too.
 pub(crate) fn free_broker_port() -> u16 {
-    loop {
-        let broker = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = broker.local_addr().unwrap().port();
-        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if port < u16::MAX && is_free(port + 1) && is_free(port - 2) {
-            return port;
-        }
-    }
+    free_ports() + 2
 }
 
 /// The program with these arguments, nothing of the environment changing what it does.
@@ -50,6 +60,31 @@ pub(crate) fn start(mut command: Command, lines: usize) -> Gantry {
     let lines =
         BufReader::new(child.stdout.as_mut().unwrap()).lines().take(lines).map(Result::unwrap).collect();
     Gantry { child, lines }
+}
+
+/// A cluster of one process, killed when dropped.
+pub(crate) struct Standalone {
+    pub(crate) gantry: Gantry,
+    pub(crate) namesrv: String,
+    _data: tempfile::TempDir,
+}
+
+/// `gantry standalone`. Ports that were free a moment ago may be taken by then: it is tried again.
+pub(crate) fn start_standalone() -> Standalone {
+    let attempt = |_| {
+        let data = tempfile::tempdir().unwrap();
+        let (namesrv, broker) = (free_port(), free_broker_port());
+        let mut command = gantry(["standalone", "--namesrv-port", &namesrv.to_string()]);
+        command
+            .args(["--broker-port", &broker.to_string()])
+            .arg("--data")
+            .arg(data.path())
+            .stderr(Stdio::null());
+        let gantry = start(command, 2);
+        let is_up = gantry.lines.len() == 2;
+        is_up.then(|| Standalone { gantry, namesrv: format!("127.0.0.1:{namesrv}"), _data: data })
+    };
+    (0..10).find_map(attempt).expect("gantry starts")
 }
 
 impl Gantry {
