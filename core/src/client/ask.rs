@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::calls::{Calls, Outcome, describe};
+use super::consumer::Filter;
 use super::error::AskError;
 use super::message::{Received, read_all};
 use super::route::{MASTER_ID, Route, Routes};
@@ -55,8 +56,8 @@ pub struct Pull {
     pub offset: i64,
     /// Messages at most; brokers have bounds of their own.
     pub messages_max: i32,
-    /// Tags wanted, `a || b`, `*` for all. Brokers choose by the tags' hashes: the client looks again.
-    pub tags: String,
+    /// Which messages are wanted.
+    pub filter: Filter,
     /// How long the broker may wait for a message when there is none.
     pub wait: Duration,
 }
@@ -206,8 +207,8 @@ impl Pull {
             max_msg_nums: self.messages_max,
             sys_flag: suspend | pull_sys_flag::SUBSCRIPTION,
             suspend_timeout_millis: i64::try_from(self.wait.as_millis()).unwrap_or(i64::MAX),
-            subscription: Some(self.tags.as_str().into()),
-            expression_type: Some("TAG".into()),
+            subscription: Some(self.filter.text().into()),
+            expression_type: Some(self.filter.kind().into()),
             ..PullMessageRequest::default()
         }
     }
@@ -228,7 +229,7 @@ impl Pull {
         if reply.code == response_code::SUCCESS {
             messages = read_all(&reply.body, &self.queue)
                 .map_err(|error| refused(format!("it answers with what is no message: {error}")))?;
-            let wanted = super::consumer::tags_of(&self.tags);
+            let wanted = self.filter.tags();
             messages
                 .retain(|message| wanted.is_empty() || message.tag().is_some_and(|tag| wanted.contains(tag)));
         }

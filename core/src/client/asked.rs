@@ -1,6 +1,6 @@
 //! What servers ask of a client.
 
-use super::{Client, ClientEvent};
+use super::{Client, ClientEvent, consumer};
 use crate::io::{ConnId, Disk, Env, Now};
 use crate::wire::code::{request_code, response_code};
 use crate::wire::{Command, Ext};
@@ -31,6 +31,23 @@ impl Client {
                     producer.on_reply(command, env);
                 }
                 env.send(conn, Command::response(command, response_code::SUCCESS, Ext::None));
+            }
+            request_code::RESET_CONSUMER_CLIENT_OFFSET
+            | request_code::GET_CONSUMER_STATUS_FROM_CLIENT
+            | request_code::GET_CONSUMER_RUNNING_INFO
+            | request_code::CONSUME_MESSAGE_DIRECTLY => {
+                let mut tools =
+                    consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                let answer = match &mut self.consumer {
+                    Some(consumer) => consumer.on_asked(conn, command, &mut tools),
+                    None => {
+                        let refusal = "this client consumes nothing";
+                        Some(Command::error(command, response_code::SYSTEM_ERROR, refusal))
+                    }
+                };
+                if let Some(answer) = answer.filter(|_| !command.is_oneway()) {
+                    env.send(conn, answer);
+                }
             }
             _ if command.is_oneway() => {}
             _ => {

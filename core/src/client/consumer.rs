@@ -6,7 +6,9 @@
 //!
 //! Absent on purpose: POP, which needs a broker that hands messages out by itself.
 
+mod asked;
 mod chosen;
+mod notes;
 mod offsets;
 mod share;
 mod twins;
@@ -23,6 +25,7 @@ use super::lane::{Doing, Lane};
 use super::message::{Received, read_all};
 use super::rebalance::Strategy;
 use super::route::{MASTER_ID, Routes};
+use super::trace::{Consumed, Note, TraceConfig};
 use super::{ANSWER, ClientEvent, Tag};
 use crate::io::{Disk, Effect, Env, Now};
 use crate::time::{Duration, Instant};
@@ -38,6 +41,7 @@ use crate::wire::request::{
     SearchOffsetRequest, UpdateConsumerOffsetRequest, pull_sys_flag,
 };
 use crate::wire::{Command, Ext};
+use asked::Direct;
 use twins::Twins;
 
 /// Between two looks at who else is there (`rebalanceInterval`).
@@ -104,6 +108,8 @@ pub struct ConsumerConfig {
     pub assigned: Option<BTreeSet<MessageQueue>>,
     /// Where this client had come, of a broadcast: what [`ClientEvent::Progress`] told in its last life.
     pub offsets: BTreeMap<MessageQueue, i64>,
+    /// Tell a topic what was consumed.
+    pub trace: Option<TraceConfig>,
 }
 
 /// Which messages of a topic are wanted. The broker chooses; of tags, whose hashes it compares, the client looks again.
@@ -121,13 +127,13 @@ impl Filter {
         Filter::Tags("*".to_string())
     }
 
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Filter::Tags(text) | Filter::Sql(text) => text,
         }
     }
 
-    fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Filter::Tags(_) => "TAG",
             Filter::Sql(_) => "SQL92",
@@ -135,7 +141,7 @@ impl Filter {
     }
 
     /// The tags to look at again; none for all.
-    fn tags(&self) -> BTreeSet<String> {
+    pub(super) fn tags(&self) -> BTreeSet<String> {
         match self {
             Filter::Tags(text) => tags_of(text),
             Filter::Sql(_) => BTreeSet::new(),
@@ -175,6 +181,7 @@ impl ConsumerConfig {
             consume_timeout: Duration::from_secs(15 * 60),
             assigned: None,
             offsets: BTreeMap::new(),
+            trace: None,
         }
     }
 }
@@ -230,6 +237,8 @@ pub(super) struct Consumer {
     sub_version: i64,
     lanes: BTreeMap<MessageQueue, Lane>,
     out: BTreeMap<DeliveryId, Out>,
+    /// Messages that administrators let the application consume.
+    direct: BTreeMap<DeliveryId, Direct>,
     /// Ordered queues that went to others while the application had a delivery: their locks go back with it.
     leaving: BTreeMap<DeliveryId, MessageQueue>,
     next_delivery: u64,
@@ -248,6 +257,7 @@ pub(super) struct Consumer {
     /// Brokers about which the host knows that they refuse.
     refused: BTreeSet<String>,
     twins: Twins,
+    notes: Vec<Note>,
 }
 
 /// What a consumer works with.
@@ -278,11 +288,13 @@ impl Consumer {
             missing: BTreeSet::new(),
             refused: BTreeSet::new(),
             twins: Twins::default(),
+            notes: Vec::new(),
             config,
             client_id,
             sub_version: 0,
             lanes: BTreeMap::new(),
             out: BTreeMap::new(),
+            direct: BTreeMap::new(),
             leaving: BTreeMap::new(),
             next_delivery: 1,
             next_life: 1,
@@ -497,8 +509,20 @@ impl Consumer {
         verdict: Verdict,
         tools: &mut Tools<'_, '_, D>,
     ) {
+        let how = match verdict {
+            Verdict::Consumed => Consumed::Done,
+            Verdict::Later(_) => Consumed::Later,
+        };
+        self.note_settled(id, how, tools.now);
+        self.end_delivery(id, verdict, tools);
+    }
+
+    fn end_delivery<D: Disk>(&mut self, id: DeliveryId, verdict: Verdict, tools: &mut Tools<'_, '_, D>) {
         if let Some(queue) = self.leaving.remove(&id) {
             self.unlock(&queue, tools);
+        }
+        if self.answer_direct(id, verdict, tools) {
+            return;
         }
         let Some(out) = self.out.remove(&id) else { return };
         let now = tools.now.mono;
@@ -570,6 +594,7 @@ impl Consumer {
         }
         self.tell_progress(tools);
         self.out.clear();
+        self.direct.clear();
     }
 
     /// What is due.
@@ -602,7 +627,8 @@ impl Consumer {
         let late = self.out.iter().filter(|(_, out)| now.since(out.since) >= self.config.consume_timeout);
         let late: Vec<DeliveryId> = late.map(|(id, _)| *id).collect();
         for id in late {
-            self.on_settled(id, Verdict::Later(TIMEOUT_LEVEL), tools);
+            self.note_settled(id, Consumed::TimedOut, tools.now);
+            self.end_delivery(id, Verdict::Later(TIMEOUT_LEVEL), tools);
         }
     }
 
@@ -682,6 +708,7 @@ impl Consumer {
             let offsets = messages.iter().map(|message| message.queue_offset).collect();
             self.out.insert(id, Out { queue: queue.clone(), offsets, since: now });
             self.served = Some(queue);
+            self.note_out(id, &messages, tools.now);
             tools.env.out.push(Effect::Emit(ClientEvent::Delivered(Delivery { id, messages })));
         }
     }
@@ -727,7 +754,7 @@ impl Consumer {
 }
 
 /// The tags of an expression; none wants all.
-pub(super) fn tags_of(expression: &str) -> BTreeSet<String> {
+fn tags_of(expression: &str) -> BTreeSet<String> {
     let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
     tags.map(ToString::to_string).collect()
 }

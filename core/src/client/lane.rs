@@ -168,6 +168,22 @@ impl Lane {
         firsts.into_iter().flatten().min().copied()
     }
 
+    /// What is here: how many, oldest and newest (0 when none), and bytes.
+    pub(super) fn cached(&self) -> (usize, (i64, i64), usize) {
+        let lasts =
+            [self.waiting.keys().next_back(), self.handed.keys().next_back(), self.parked.keys().next_back()];
+        let newest = lasts.into_iter().flatten().max().copied();
+        let count = self.waiting.len() + self.handed.len() + self.parked.len();
+        (count, (self.oldest().unwrap_or(0), newest.unwrap_or(0)), self.bytes)
+    }
+
+    /// What is with the application: how many, oldest and newest (0 when none).
+    pub(super) fn with_application(&self) -> (i32, (i64, i64)) {
+        let range = (self.handed.keys().next(), self.handed.keys().next_back());
+        let count = i32::try_from(self.handed.len()).unwrap_or(i32::MAX);
+        (count, (range.0.copied().unwrap_or(0), range.1.copied().unwrap_or(0)))
+    }
+
     /// All below this is consumed.
     pub(super) fn consumed(&self) -> Option<i64> {
         self.oldest().or(self.next)

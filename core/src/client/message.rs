@@ -42,6 +42,10 @@ pub mod property {
     pub const PRODUCER_GROUP: &str = "PGROUP";
     /// How long a broker waits before it asks about a half message, s (`transactionTimeOut` unless set).
     pub const CHECK_IMMUNITY_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
+    /// The region of the broker that stored a message.
+    pub const MSG_REGION: &str = "MSG_REGION";
+    /// `false`: its broker wants no trace of a message.
+    pub const TRACE_ON: &str = "TRACE_ON";
     /// The cluster that stored a message.
     pub const CLUSTER: &str = "CLUSTER";
     /// What keeps messages of one thing in one queue.
@@ -100,6 +104,12 @@ impl Message {
     #[must_use]
     pub fn with_delay_level(self, level: u8) -> Message {
         self.with_property(property::DELAY, level.to_string())
+    }
+
+    /// The same, to be delivered at this time, ms since the epoch, if its broker serves timer messages.
+    #[must_use]
+    pub fn with_delivery_at(self, time_ms: i64) -> Message {
+        self.with_property(property::TIMER_DELIVER_MS, time_ms.to_string())
     }
 
     /// The same as the reply to a request, whatever its topic was.

@@ -3,7 +3,7 @@
 //! One [`Client`] has one client id, one connection an address, one cache of routes, a producer, a consumer or both.
 //! The host gives commands and gets events; a [`RequestId`] joins an answer to its command.
 //!
-//! Absent on purpose: message trace. Whoever asks for a thing that a broker does not serve gets the broker's words.
+//! Absent on purpose: knowing what brokers serve. Whoever asks for a thing that a broker does not serve gets the broker's words.
 
 mod ask;
 mod asked;
@@ -17,6 +17,7 @@ mod message;
 mod producer;
 mod rebalance;
 mod route;
+mod trace;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -34,6 +35,7 @@ pub use producer::{
 };
 pub use rebalance::{AllocateError, RoomNames, Strategy, VIRTUAL_NODES};
 pub use route::AUTO_CREATE_TOPIC;
+pub use trace::{TRACE_TOPIC, TraceConfig};
 
 use ask::{AskId, Asks};
 use calls::{Calls, News, Outcome};
@@ -41,6 +43,7 @@ use consumer::{Consumer, Errand};
 use id::MessageIds;
 use producer::{JobId, Producer, Tools};
 use route::{Answer, Question as RouteQuestion, Routes};
+use trace::Tracer;
 
 use crate::io::{Disk, Effect, Env, Input, Machine, Now};
 use crate::time::{Duration, Instant};
@@ -182,6 +185,7 @@ enum Tag {
     Heartbeat(Arc<str>),
     Goodbye,
     Send(JobId),
+    Trace(JobId),
     Consumer(Errand),
     Ask(AskId),
 }
@@ -194,6 +198,7 @@ pub struct Client {
     calls: Calls<Tag>,
     producer: Option<Producer>,
     consumer: Option<Consumer>,
+    tracer: Option<Tracer>,
     /// When each broker is to hear from this client again.
     heartbeats: BTreeMap<Arc<str>, Instant>,
     asked_queues: Vec<(RequestId, String, Instant)>,
@@ -217,6 +222,9 @@ impl Client {
     /// A client that begins at [`Input::Start`].
     pub fn new(config: ClientConfig) -> Client {
         let ids = MessageIds::new(config.origin);
+        let of_producer = config.producer.as_ref().and_then(|it| Some((it.trace.as_ref()?, &it.group)));
+        let of_consumer = config.consumer.as_ref().and_then(|it| Some((it.trace.as_ref()?, &it.group)));
+        let traced = of_producer.or(of_consumer);
         Client {
             routes: Routes::new(config.name_servers.clone()),
             calls: Calls::new(),
@@ -225,6 +233,7 @@ impl Client {
                 .consumer
                 .clone()
                 .map(|consumer| Consumer::new(consumer, config.client_id.clone())),
+            tracer: traced.map(|(trace, group)| Tracer::new(trace, group)),
             heartbeats: BTreeMap::new(),
             asked_queues: Vec::new(),
             asks: Asks::default(),
@@ -383,6 +392,12 @@ impl Client {
                 }
             }
             Tag::Ask(id) => self.asks.on_outcome(id, &outcome, env),
+            Tag::Trace(id) => {
+                let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(tracer) = &mut self.tracer {
+                    tracer.on_outcome(id, outcome, &mut tools);
+                }
+            }
             Tag::Send(id) => {
                 let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
                 if let Some(producer) = &mut self.producer {
@@ -434,6 +449,9 @@ impl Client {
         }
         if let Some(producer) = &mut self.producer {
             producer.on_no_route(&question.topic, &error, env);
+        }
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_no_route(&question.topic, &error, env);
         }
         for (id, topic, _) in
             self.asked_queues.extract_if(.., |(_, topic, _)| topic.as_str() == &*question.topic)
@@ -499,12 +517,23 @@ impl Client {
         });
     }
 
+    /// Sends what producer and consumer have noted.
+    fn trace<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
+        let Some(tracer) = &mut self.tracer else { return };
+        let mut tools = Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+        tracer.take(self.producer.as_mut().map(Producer::take_notes).unwrap_or_default(), &mut tools);
+        tracer.take(self.consumer.as_mut().map(Consumer::take_notes).unwrap_or_default(), &mut tools);
+        let is_last = self.phase == Phase::Finishing && self.producer.as_ref().is_none_or(Producer::is_idle);
+        tracer.settle(is_last, &mut tools);
+    }
+
     /// Leaves, step by step.
     fn leave<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, ClientEvent>) {
         match self.phase {
             Phase::Running | Phase::Stopped => {}
             Phase::Finishing => {
-                if self.producer.as_ref().is_some_and(|producer| !producer.is_idle()) {
+                let is_tracing = self.tracer.as_ref().is_some_and(|tracer| !tracer.is_idle());
+                if is_tracing || self.producer.as_ref().is_some_and(|producer| !producer.is_idle()) {
                     return;
                 }
                 let told: Vec<Arc<str>> =
@@ -584,6 +613,7 @@ impl<D: Disk> Machine<D> for Client {
         if let Some(consumer) = &mut self.consumer {
             consumer.settle(&mut tools);
         }
+        self.trace(now, env);
         // What the consumer has come to want is asked for in the same turn.
         for question in self.routes.questions(now.mono) {
             self.ask(now, question, env);
@@ -610,6 +640,7 @@ impl<D: Disk> Machine<D> for Client {
             self.asked_queues.iter().map(|(_, _, until)| (*until, "queues")).min(),
             self.producer.as_ref().and_then(Producer::deadline).map(|at| (at, "send")),
             self.consumer.as_ref().and_then(Consumer::deadline).map(|at| (at, "consume")),
+            self.tracer.as_ref().and_then(Tracer::deadline).map(|at| (at, "trace")),
         ];
         due.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

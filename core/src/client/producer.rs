@@ -6,6 +6,7 @@
 //!
 //! Absent on purpose: compression (the shell compresses; the flags are in [`Message::sys_flag`]).
 
+mod notes;
 mod reply;
 mod transaction;
 
@@ -25,6 +26,7 @@ use super::id::MessageIds;
 use super::latency::LatencyTable;
 use super::message::{Message, MessageError, property};
 use super::route::{AUTO_CREATE_TOPIC, MASTER_ID, NEW_TOPIC_QUEUES, Route, Routes};
+use super::trace::{Note, TraceConfig};
 use super::{ClientEvent, RequestId, Tag};
 use crate::io::{Disk, Env, Now};
 use crate::time::{Duration, Instant};
@@ -49,6 +51,8 @@ pub struct ProducerConfig {
     pub batching: Option<Batching>,
     /// Brokers of these topics are told of the group before anything is sent: they may have questions ([`ClientEvent::Checking`]).
     pub topics: Vec<String>,
+    /// Tell a topic what was sent.
+    pub trace: Option<TraceConfig>,
 }
 
 /// How messages are gathered into batches.
@@ -77,6 +81,7 @@ impl ProducerConfig {
             avoid_slow_brokers: false,
             batching: None,
             topics: Vec::new(),
+            trace: None,
         }
     }
 }
@@ -281,6 +286,11 @@ pub(super) struct Producer {
     turn: u64,
     latency: LatencyTable,
     replies: Replies,
+    notes: Vec<Note>,
+    /// What its calls are for.
+    tag: fn(JobId) -> Tag,
+    /// Nobody is told what becomes of its sends.
+    is_unheard: bool,
     is_stopped: bool,
 }
 
@@ -303,8 +313,21 @@ impl Producer {
             turn: 0,
             latency: LatencyTable::default(),
             replies: Replies::default(),
+            notes: Vec::new(),
+            tag: Tag::Send,
+            is_unheard: false,
             is_stopped: false,
         }
+    }
+
+    /// One whose host does not ask what becomes of its sends.
+    pub(super) fn unheard(config: ProducerConfig, ids: MessageIds, tag: fn(JobId) -> Tag) -> Producer {
+        Producer { tag, is_unheard: true, ..Producer::new(config, ids) }
+    }
+
+    /// Sends that are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.jobs.len()
     }
 
     pub(super) fn group(&self) -> &str {
@@ -431,7 +454,7 @@ impl Producer {
         job.state = State::Broker;
         let budget = job.deadline.since(now);
         let share = if has_other && !job.target.is_fixed() { budget / (job.tries_left + 1) } else { budget };
-        tools.calls.call(tools.now, &address, command, share, Tag::Send(id), tools.env);
+        tools.calls.call(tools.now, &address, command, share, (self.tag)(id), tools.env);
     }
 
     /// The broker answered, or did not.
@@ -448,6 +471,7 @@ impl Producer {
             Outcome::Reply(reply) => match status(reply.code) {
                 Some(status) => {
                     self.latency.note(now, &broker, Some(now.since(job.tried_at)));
+                    self.note_sent(id, &reply, tools);
                     return self.finish(id, Ok(Some((status, reply))), tools.env);
                 }
                 None => {
@@ -624,7 +648,7 @@ fn check(messages: &[Message]) -> Result<(), SendError> {
     Ok(())
 }
 
-fn is_delayed(message: &Message) -> bool {
+pub(super) fn is_delayed(message: &Message) -> bool {
     message.properties.iter().any(|(name, _)| name == property::DELAY || name.starts_with("TIMER_"))
 }
 

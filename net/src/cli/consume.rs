@@ -9,7 +9,7 @@ use std::io::{BufWriter, ErrorKind, Stdout, Write};
 use std::time::Duration;
 
 use gantry_net::client::{
-    AskError, ConsumeError, Consumer, Incoming, MessageQueue, PullConsumer, Received, Start,
+    AskError, ConsumeError, Consumer, Filter, Incoming, MessageQueue, PullConsumer, Received, Start,
 };
 use tokio::sync::mpsc;
 
@@ -55,12 +55,18 @@ pub(crate) struct Options {
     /// Tags wanted, a || b
     #[arg(long, value_name = "TAGS", default_value = "*")]
     filter: String,
+    /// Messages wanted by their properties, an SQL92 expression that the broker must serve
+    #[arg(long, value_name = "EXPRESSION", requires = "group", conflicts_with = "filter")]
+    sql: Option<String>,
     /// Be a member of this consumer group, and acknowledge what is written
     #[arg(short, long)]
     group: Option<String>,
     /// With --group, one message of a queue after the other, under the brokers' locks
     #[arg(long, requires = "group")]
     ordered: bool,
+    /// With --group, trace what is consumed, for mqadmin queryMsgTraceById
+    #[arg(long, requires = "group")]
+    trace: bool,
     /// How a message is written, as in kcat (see below)
     #[arg(short, long, default_value = "%s\\n", conflicts_with = "json")]
     format: Format,
@@ -316,7 +322,12 @@ impl Reader {
 /// Takes part in a group.
 async fn join(options: &Options, group: &str, output: &mut Output<'_>) -> Result<(), End> {
     let builder = Consumer::builder().group(group).name_servers(&options.namesrv);
-    let builder = builder.subscribe(&options.topic, &options.filter).start(options.from);
+    let filter = match &options.sql {
+        Some(expression) => Filter::Sql(expression.clone()),
+        None => Filter::Tags(options.filter.clone()),
+    };
+    let builder = builder.subscribe_by(&options.topic, filter).start(options.from);
+    let builder = if options.trace { builder.trace(None) } else { builder };
     let builder = if options.ordered { builder.orderly() } else { builder };
     let mut consumer = builder.wait_for_topics(options.follow).build().await.map_err(failed)?;
     let builder = PullConsumer::builder().group(group).name_servers(&options.namesrv);

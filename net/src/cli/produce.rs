@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Delay level, 1 (1 s) to 18 (2 h)
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=18))]
     delay_level: Option<u8>,
+    /// Trace the messages, for mqadmin queryMsgTraceById
+    #[arg(long)]
+    trace: bool,
     /// Lines are JSON objects, and a JSON object is written for each message stored
     #[arg(long)]
     json: bool,
@@ -79,6 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 async fn produce(options: &Options) -> Result<(), String> {
     let builder = Producer::builder().group(&options.group).name_servers(&options.namesrv);
+    let builder = if options.trace { builder.trace(None) } else { builder };
     let producer = builder.batching(Batching::default()).build().await.map_err(|error| error.to_string())?;
     let (put, mut lines) = mpsc::channel(LINES_AHEAD);
     std::thread::spawn(move || read_lines(&put));

@@ -10,15 +10,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gantry_core::client::{
-    ClientCommand, ClientEvent, ConsumeError, ConsumerConfig, DeliveryId, Filter, Received, Start, Strategy,
-    Verdict,
+    AskError, ClientCommand, ClientEvent, ConsumeError, ConsumerConfig, DeliveryId, Filter, Found, Question,
+    Received, Start, Strategy, Verdict,
 };
 use gantry_core::wire::body::{MessageModel, MessageQueue};
 use tokio::sync::{mpsc, watch};
 
 use super::BuildError;
 use super::compress::decompress;
-use super::host::{Common, Host, Roles};
+use super::host::{Common, Host, Roles, trace};
 use super::offsets::OffsetStore;
 use crate::bell::Mailbox;
 
@@ -212,6 +212,24 @@ impl Consumer {
         self.host.mailbox().post(ClientCommand::Seek(queue.clone(), offset));
     }
 
+    /// Goes on with a topic at its first messages that were stored at this time or later, ms since the epoch: in the queues that are
+    /// this member's now. (Those of other members are theirs to move; `mqadmin resetOffsetByTime` moves a whole group.)
+    ///
+    /// # Errors
+    /// [`AskError`]: where that is in some queue cannot be found out; nothing is moved then.
+    pub async fn seek_to_time(&self, topic: &str, time_ms: i64) -> Result<(), AskError> {
+        let mut places = Vec::new();
+        for queue in self.assigned().remove(topic).unwrap_or_default() {
+            if let Found::Offset(Some(offset)) =
+                self.host.find(Question::OffsetAt(queue.clone(), time_ms)).await?
+            {
+                places.push((queue, offset));
+            }
+        }
+        places.iter().for_each(|(queue, offset)| self.seek(queue, *offset));
+        Ok(())
+    }
+
     /// Commits what is acknowledged at once, and not only every 5 s.
     pub fn commit(&self) {
         self.host.mailbox().post(ClientCommand::Commit);
@@ -349,6 +367,15 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn consume_timeout(mut self, timeout: Duration) -> Self {
         self.config.consume_timeout = timeout;
+        self
+    }
+
+    /// Tells a topic what was consumed, for RocketMQ's tools (`enableTrace`; `mqadmin queryMsgTraceById` shows it): `RMQ_SYS_TRACE_TOPIC`,
+    /// or another one (`customizedTraceTopic`). The topic must be there, or brokers must make topics by themselves. Traces go in
+    /// batches, up to 5 s later; one that cannot be sent is lost, and holds up nothing.
+    #[must_use]
+    pub fn trace(mut self, topic: Option<&str>) -> Self {
+        self.config.trace = Some(trace(topic));
         self
     }
 

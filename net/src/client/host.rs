@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use gantry_core::client::{
     AskError, Client, ClientCommand, ClientConfig, ClientEvent, ConsumerConfig, DEFAULT_INSTANCE, Found,
-    Half, ProducerConfig, Question, Receipt, Received, RequestError, RequestId, SendError, client_id,
-    process_instance,
+    Half, ProducerConfig, Question, Receipt, Received, RequestError, RequestId, SendError, TRACE_TOPIC,
+    TraceConfig, client_id, process_instance,
 };
 use gantry_core::rng::Rng;
 use gantry_core::wire::body::{MessageModel, MessageQueue};
@@ -72,11 +72,16 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn start(common: &Common, roles: Roles) -> Result<Host, BuildError> {
-        let Roles { producer, consumer, checks } = roles;
+        let Roles { mut producer, consumer, checks } = roles;
         let (mut consumer, mut intake) = consumer.unzip();
         let name_servers = common.addresses()?;
         common.check_group()?;
         let address = local_address(&name_servers);
+        let of_producer = producer.as_mut().and_then(|producer| producer.trace.as_mut());
+        let of_consumer = consumer.as_mut().and_then(|consumer| consumer.trace.as_mut());
+        for trace in of_producer.into_iter().chain(of_consumer) {
+            trace.origin = origin(address);
+        }
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let is_broadcast = |consumer: &ConsumerConfig| consumer.model == MessageModel::Broadcasting;
         let instance = match &common.instance {
@@ -294,6 +299,11 @@ fn local_address(name_servers: &[String]) -> IpAddr {
         Some(socket.local_addr().ok()?.ip())
     };
     name_servers.iter().find_map(towards).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// A trace to `topic`; its origin is set when the client starts.
+pub(super) fn trace(topic: Option<&str>) -> TraceConfig {
+    TraceConfig { topic: topic.unwrap_or(TRACE_TOPIC).to_owned(), origin: [0; 10] }
 }
 
 fn origin(address: IpAddr) -> [u8; 10] {

@@ -12,7 +12,7 @@ use gantry_core::wire::body::MessageQueue;
 
 use super::BuildError;
 use super::compress::{Compression, compress, decompress};
-use super::host::{Common, Host, Roles};
+use super::host::{Common, Host, Roles, trace};
 use super::transaction::TransactionProducerBuilder;
 
 /// Sends messages. Cheap to clone; all clones share one client, which stops with the last of them.
@@ -238,6 +238,15 @@ impl ProducerBuilder {
     #[must_use]
     pub fn no_compression(mut self) -> Self {
         self.compression = None;
+        self
+    }
+
+    /// Tells a topic what was sent, for RocketMQ's tools (`enableTrace`; `mqadmin queryMsgTraceById` shows it): `RMQ_SYS_TRACE_TOPIC`,
+    /// or another one (`customizedTraceTopic`). The topic must be there, or brokers must make topics by themselves. Traces go in
+    /// batches, up to 5 s later; one that cannot be sent is lost, and holds up nothing.
+    #[must_use]
+    pub fn trace(mut self, topic: Option<&str>) -> Self {
+        self.config.trace = Some(trace(topic));
         self
     }
 

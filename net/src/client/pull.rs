@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_core::client::{AskError, Found, Pull, Pulled, Question};
+use gantry_core::client::{AskError, Filter, Found, Pull, Pulled, Question};
 use gantry_core::wire::body::MessageQueue;
 
 use super::BuildError;
@@ -123,12 +123,26 @@ impl PullConsumer {
         tags: &str,
         wait: Duration,
     ) -> Result<Pulled, AskError> {
+        self.pull_by(queue, offset, Filter::Tags(tags.to_owned()), wait).await
+    }
+
+    /// The same with any filter. The broker must serve expressions.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn pull_by(
+        &self,
+        queue: &MessageQueue,
+        offset: i64,
+        filter: Filter,
+        wait: Duration,
+    ) -> Result<Pulled, AskError> {
         let pull = Pull {
             group: self.group.clone(),
             queue: queue.clone(),
             offset,
             messages_max: self.messages_max,
-            tags: tags.to_owned(),
+            filter,
             wait,
         };
         match self.host.find(Question::Pull(pull)).await? {

@@ -53,6 +53,18 @@ pub(crate) async fn an_expression_chooses(cluster: Arc<Cluster>) -> Outcome {
         }
     }
     ensure!(came == BTreeSet::from([7, 8, 9]), "{came:?}");
+    let puller = cluster.puller(&cluster.name("sql-pulls")).await?;
+    let mut pulled = BTreeSet::new();
+    for queue in puller.queues(&topic).await? {
+        let (mut next, max) = (0, puller.max_offset(&queue).await?);
+        while next < max {
+            let found = puller.pull_by(&queue, next, Filter::Sql("n < 3".into()), Duration::ZERO).await?;
+            pulled.extend(found.messages.iter().map(|message| message.body.clone()));
+            next = found.next_offset;
+        }
+    }
+    ensure!(pulled == BTreeSet::from(["0".into(), "1".into(), "2".into()]), "{pulled:?}");
+    puller.stop().await;
     consumer.stop().await;
     producer.stop().await;
     Ok(())
@@ -82,7 +94,7 @@ pub(crate) async fn a_message_is_delivered_at_its_time(cluster: Arc<Cluster>) ->
     take(&mut consumer, [0]).await?;
     let producer = cluster.producer().await?;
     let due = now_ms() + 3_000;
-    let message = Message::new(&topic, "1").with_property("TIMER_DELIVER_MS", due.to_string());
+    let message = Message::new(&topic, "1").with_delivery_at(due);
     producer.send(message).await.map_err(lacks)?;
     take(&mut consumer, [1]).await?;
     let late_ms = now_ms() - due;
@@ -179,6 +191,26 @@ pub(crate) async fn groups_begin_where_they_are_told(cluster: Arc<Cluster>) -> O
     cluster.send(&topic, 8..12).await?;
     take(&mut last, 8..12).await?;
     last.stop().await;
+    Ok(())
+}
+
+pub(crate) async fn a_member_goes_back_to_a_time(cluster: Arc<Cluster>) -> Outcome {
+    let topic = cluster.name("rewind");
+    cluster.send(&topic, 0..4).await?;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let middle = now_ms();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    cluster.send(&topic, 4..8).await?;
+    let mut consumer = cluster.consumer(&cluster.name("rewind"), &topic).build().await?;
+    take(&mut consumer, 0..8).await?;
+    consumer.seek_to_time(&topic, middle).await?;
+    let mut came = take(&mut consumer, 4..8).await?;
+    came.sort_unstable();
+    ensure!(came == [4, 5, 6, 7], "from a time: {came:?}");
+    consumer.seek_to_time(&topic, 0).await?;
+    let came = take(&mut consumer, 0..8).await?;
+    ensure!(came.len() == 8, "from the beginning: {came:?}");
+    consumer.stop().await;
     Ok(())
 }
 

@@ -11,12 +11,14 @@
 
 #![allow(clippy::unwrap_used)] // a case that panics has failed, as it should
 
+mod admin;
 mod cluster;
 mod consuming;
 mod groups;
 mod replies;
 mod sending;
 mod servers;
+mod tracing;
 mod transactions;
 
 use std::fmt;
@@ -101,9 +103,11 @@ const CASES: &[Case] = cases! {
     "consumer groups": groups::two_members_of_one_id_are_named
     "broadcasting": groups::a_broadcast_reaches_all_and_goes_on_after_a_restart
     "name servers": servers::running_clients_outlive_the_name_server
+    "resets": admin::an_administrator_puts_a_group_elsewhere
     "delay levels": consuming::a_delay_level_delays
     "timer messages": consuming::a_message_is_delivered_at_its_time
     "SQL92 filters": consuming::an_expression_chooses
+    "message trace": tracing::what_is_sent_and_consumed_is_traced
     "tag filters": consuming::tags_choose
     "sends": sending::a_message_is_stored_as_it_was_sent
     "sends": sending::many_sends_at_once_have_a_place_each
@@ -114,8 +118,10 @@ const CASES: &[Case] = cases! {
     "ordered sends": sending::a_key_keeps_to_its_queue
     "offsets": consuming::a_restarted_member_goes_on
     "offsets": consuming::groups_begin_where_they_are_told
+    "offsets": consuming::a_member_goes_back_to_a_time
     "pulls": consuming::queues_are_pulled_and_offsets_committed_by_hand
     "pulls": consuming::chosen_queues_are_read_from_chosen_places
+    "running information": admin::a_consumer_answers_for_itself
     "requests and replies": replies::a_request_is_answered
     "transactions": transactions::a_committed_message_comes_and_one_rolled_back_does_not
     "unknown topics": servers::an_unknown_topic_is_named

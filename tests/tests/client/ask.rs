@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gantry_core::client::{
-    AskError, ClientCommand, ClientConfig, ClientEvent, Found, ProducerConfig, Pull, Pulled, Question,
-    RequestId, Target,
+    AskError, ClientCommand, ClientConfig, ClientEvent, Filter, Found, ProducerConfig, Pull, Pulled,
+    Question, RequestId, Target,
 };
 use gantry_core::wire::body::MessageQueue;
 
@@ -46,7 +46,14 @@ fn ask(world: &mut World, time: Duration, questions: &[Question]) -> Vec<Result<
 
 fn pull(offset: i64, tags: &str, wait: Duration) -> Question {
     let (group, messages_max) = ("G".to_string(), 32);
-    Question::Pull(Pull { group, queue: queue(0), offset, messages_max, tags: tags.into(), wait })
+    Question::Pull(Pull {
+        group,
+        queue: queue(0),
+        offset,
+        messages_max,
+        filter: Filter::Tags(tags.into()),
+        wait,
+    })
 }
 
 fn pulled(answer: &Result<Found, AskError>) -> &Pulled {

@@ -58,9 +58,9 @@ pub(crate) fn produce(world: &mut World, numbers: std::ops::Range<u64>, target: 
 
 /// What a consumer saw.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// Body and tries before, in order.
-    bodies: Vec<(u64, i32)>,
+    pub(crate) bodies: Vec<(u64, i32)>,
     queues: BTreeMap<String, Vec<MessageQueue>>,
     problems: Vec<String>,
     failing: Vec<ConsumeError>,
@@ -69,7 +69,7 @@ struct Seen {
 }
 
 /// Lets time pass; deliveries are settled as `judge` says.
-fn consume(
+pub(crate) fn consume(
     world: &mut World,
     clients: &[usize],
     time: Duration,
@@ -117,11 +117,11 @@ fn consume(
     }
 }
 
-fn all_consumed(_: &Delivery) -> Option<Verdict> {
+pub(crate) fn all_consumed(_: &Delivery) -> Option<Verdict> {
     Some(Verdict::Consumed)
 }
 
-fn bodies(seen: &Seen) -> BTreeSet<u64> {
+pub(crate) fn bodies(seen: &Seen) -> BTreeSet<u64> {
     seen.bodies.iter().map(|(body, _)| *body).collect()
 }
 

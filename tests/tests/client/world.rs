@@ -345,6 +345,12 @@ impl World {
         all.into_iter().filter(|(_, command)| !command.is_response() && command.code == code).collect()
     }
 
+    /// Answers of clients since the last call of this to [`World::heard`] or this.
+    pub(crate) fn answers(&mut self) -> Vec<Command> {
+        let all = std::mem::take(self.heard.as_mut().expect("it listens"));
+        all.into_iter().map(|(_, command)| command).filter(Command::is_response).collect()
+    }
+
     /// A broker asks a client that is connected to it, as that broker's machine would if it served what the question is about.
     pub(crate) fn ask_client(&mut self, broker: u16, client: usize, question: Command) {
         let is_theirs = |(end, (peer, _)): &(&End, &(End, Link))| {

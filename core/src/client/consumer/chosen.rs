@@ -46,6 +46,16 @@ impl Consumer {
         if self.is_chosen() && self.rebalance_at <= tools.now.mono {
             self.take_chosen(tools);
         }
+        self.go_on_at(queue, offset, tools);
+    }
+
+    /// Begins anew at this offset of a queue of this member.
+    pub(super) fn go_on_at<D: Disk>(
+        &mut self,
+        queue: &MessageQueue,
+        offset: i64,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
         let Some(lane) = self.lanes.get_mut(queue) else { return };
         let locked_until = lane.locked_until;
         self.next_life += 1;

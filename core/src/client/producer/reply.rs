@@ -74,6 +74,9 @@ impl Producer {
         result: Result<Vec<Receipt>, SendError>,
         env: &mut Env<'_, D, ClientEvent>,
     ) {
+        if self.is_unheard {
+            return;
+        }
         match (self.replies.by_owner.get(&id).cloned(), result) {
             (None, result) => env.out.push(Effect::Emit(ClientEvent::Sent { id, result })),
             (Some(_), Ok(_)) => {}

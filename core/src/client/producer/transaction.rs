@@ -46,13 +46,13 @@ pub enum Resolution {
 /// A half message that lies at a broker, by which its end is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Half {
-    topic: String,
+    pub(super) topic: String,
     keeper: Keeper,
     queue_offset: i64,
     physical_offset: i64,
     message_id: String,
     transaction_id: Option<String>,
-    is_checked: bool,
+    pub(super) is_checked: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -136,6 +136,7 @@ impl Producer {
             Some(address) => {
                 let command = half.end(&self.config.group, resolution);
                 tools.calls.tell(tools.now, &address, command, tools.env);
+                self.note_ended(half, resolution, &address, tools);
             }
             None => {
                 let problem = format!(
