@@ -15,6 +15,7 @@
 //! | [`workload`] | clients: raw protocol drivers |
 //! | [`probe`] | what faults must have met to be worth drawing |
 //! | [`shrink`] | a failing world made small |
+//! | [`why`] | what led to a violation |
 //! | [`check`] | what is promised, compared with what happened |
 
 pub mod check;
@@ -31,5 +32,6 @@ pub mod process;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod why;
 pub mod workload;
 pub mod world;

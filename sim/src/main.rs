@@ -16,8 +16,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use gantry_sim::plan::Plan;
 use gantry_sim::run::{self, Outcome};
-use gantry_sim::shrink;
 use gantry_sim::world::Kind;
+use gantry_sim::{shrink, why};
 use indicatif::{ProgressBar, ProgressStyle};
 use junit::Suite;
 use report::Summary;
@@ -56,6 +56,18 @@ enum Verb {
         /// Only these faults, by their numbers, separated by commas.
         #[arg(long, value_delimiter = ',')]
         only_faults: Option<Vec<usize>>,
+    },
+    /// Say what led to a failure: what happened to the messages that it names, and who lost them.
+    Why {
+        /// A scenario with --seed, or a plan of `scenarios/regress/` without; `skeleton` when left out.
+        #[arg(required_unless_present = "seed")]
+        scenario: Option<PathBuf>,
+        /// Its seed.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Print one JSON object instead.
+        #[arg(long)]
+        json: bool,
     },
     /// Make a failing world small, and write it as a plan that needs no seed.
     Shrink {
@@ -133,6 +145,9 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => run_many(&arguments),
         Verb::Replay { scenario, seed, trace, only_faults } => {
             load_plan(scenario.as_deref(), seed).map(|plan| replay(plan, trace, only_faults.as_deref()))
+        }
+        Verb::Why { scenario, seed, json } => {
+            load_plan(scenario.as_deref(), seed).and_then(|plan| explain(&plan, json))
         }
         Verb::Shrink { scenario, seed, out } => {
             load_plan(scenario.as_deref(), Some(seed)).and_then(|plan| shrink_to(&plan, &out))
@@ -243,6 +258,16 @@ fn progress_of(work: &Work) -> ProgressBar {
         .set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     progress.set_message("0 ");
     progress
+}
+
+fn explain(plan: &Plan, json: bool) -> Result<ExitCode, String> {
+    let story = why::why(plan).ok_or_else(|| format!("seed {} does not fail", plan.seed))?;
+    if json {
+        println!("{}", report::story_json(&story));
+    } else {
+        report::print_story(&story);
+    }
+    Ok(exit_code(&story.outcome))
 }
 
 fn shrink_to(plan: &Plan, out: &PathBuf) -> Result<ExitCode, String> {

@@ -13,6 +13,7 @@ use gantry_sim::fault::FaultKind;
 use gantry_sim::plan::Plan;
 use gantry_sim::probe::FaultProbe;
 use gantry_sim::run::Outcome;
+use gantry_sim::why::Story;
 use gantry_sim::world::Violation;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -50,11 +51,52 @@ pub(crate) fn failure(named: &Named, outcome: &Outcome) -> String {
         named.scenario.hash(),
         replay_command(named, seed)
     );
+    let _ = writeln!(text, "    what led to it:  cargo sim why {name} --seed {seed}");
     let _ = write!(
         text,
         "    make it small with:  cargo sim shrink {name} --seed {seed} --out scenarios/regress/seed-{seed}.toml"
     );
     text
+}
+
+/// What led to a violation, a line for each step.
+pub(crate) fn print_story(story: &Story) {
+    println!("commit {}, seed {}", commit(), story.outcome.seed);
+    println!(
+        "about: {}",
+        if story.subjects.is_empty() { "no message".to_owned() } else { story.subjects.join(", ") }
+    );
+    for step in &story.steps {
+        println!("{:>14} {:<12} {}", seconds(step.at), step.host.unwrap_or("**"), step.what);
+    }
+    for loss in &story.losses {
+        println!("lost: {loss}");
+    }
+    if let Some((at, violation)) = &story.outcome.violation {
+        println!("{}", violation_line(*at, violation));
+    }
+}
+
+fn seconds(at: Instant) -> String {
+    format!("{}.{:09}", at.as_nanos() / 1_000_000_000, at.as_nanos() % 1_000_000_000)
+}
+
+/// [`print_story`] for scripts.
+pub(crate) fn story_json(story: &Story) -> serde_json::Value {
+    let steps = story
+        .steps
+        .iter()
+        .map(|step| serde_json::json!({ "at_ns": step.at.as_nanos(), "host": step.host, "what": step.what }));
+    let violation = story.outcome.violation.as_ref();
+    serde_json::json!({
+        "seed": story.outcome.seed,
+        "commit": commit(),
+        "checker": violation.map(|(_, violation)| violation.checker),
+        "what": violation.map(|(_, violation)| &violation.what),
+        "about": story.subjects,
+        "steps": steps.collect::<Vec<_>>(),
+        "lost": story.losses,
+    })
 }
 
 fn replay_command(named: &Named, seed: u64) -> String {

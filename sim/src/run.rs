@@ -13,7 +13,7 @@ use crate::check::{Checkers, ClientKind, registered, replica};
 use crate::cluster;
 use crate::log;
 use crate::plan::{CAST, Plan};
-use crate::world::{HostId, Kind, Stats, Violation, World};
+use crate::world::{HostId, Kind, Observer, Stats, Violation, World};
 
 /// How a world ended.
 #[derive(Clone, Debug)]
@@ -43,9 +43,26 @@ pub fn keep_panics() {
     }));
 }
 
+/// Who looks at a world and judges it.
+pub(crate) trait Judge: Observer {
+    /// The checkers.
+    fn checkers(&mut self) -> &mut Checkers;
+}
+
+impl Judge for Checkers {
+    fn checkers(&mut self) -> &mut Checkers {
+        self
+    }
+}
+
 /// Runs a world. A panic in it is a verdict like others.
 pub fn run(plan: &Plan) -> Outcome {
-    let body = || log::with_log(plan.options.trace, || run_to_end(plan));
+    run_with(plan, plan.options.trace, Checkers::new(plan.setup()))
+}
+
+/// [`run`], judged by `judge`, who sees all lines of the machines' logs if it is to be `verbose`.
+pub(crate) fn run_with(plan: &Plan, verbose: bool, judge: impl Judge) -> Outcome {
+    let body = || log::with_log(verbose, || run_to_end(plan, judge));
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(outcome) => outcome,
         Err(payload) => {
@@ -69,10 +86,9 @@ pub fn run(plan: &Plan) -> Outcome {
     }
 }
 
-fn run_to_end(plan: &Plan) -> Outcome {
-    let checkers = Checkers::new(plan.setup());
+fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
     let hosts = cluster::hosts(plan);
-    let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), checkers);
+    let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), judge);
     let mut violation = world.run(before_the_end(plan)).cloned();
     // What the master has now, its follower must have in the end.
     let owed: Vec<u64> =
@@ -80,9 +96,10 @@ fn run_to_end(plan: &Plan) -> Outcome {
     violation = violation.or_else(|| world.run(plan.ends_at).cloned());
     if violation.is_none() {
         let ending = Ending::read(&plan.setup(), world.disk(CAST.master));
-        violation = world.observer().finish(&ending);
+        violation = world.observer().checkers().finish(&ending);
     }
-    let (mut looked, excused) = (world.observer().looked(), world.observer().ledger().excused());
+    let checkers = world.observer().checkers();
+    let (mut looked, excused) = (checkers.looked(), checkers.ledger().excused());
     if violation.is_none() && plan.follower {
         for ((master, follower), owed) in plan.pairs().into_iter().zip(owed) {
             match compare_logs(plan, &mut world, (master, follower), owed) {
@@ -117,9 +134,9 @@ fn before_the_end(plan: &Plan) -> Instant {
     Instant::from_nanos(ends)
 }
 
-fn compare_logs(
+fn compare_logs<J: Judge>(
     plan: &Plan,
-    world: &mut World<Checkers>,
+    world: &mut World<J>,
     (master, follower): (HostId, HostId),
     owed: u64,
 ) -> Result<u64, Violation> {
@@ -128,7 +145,7 @@ fn compare_logs(
     replica::compare(&plan.setup(), &master, &follower, owed)
 }
 
-fn compare_topics(world: &World<Checkers>) -> Result<u64, Violation> {
+fn compare_topics<J: Judge>(world: &World<J>) -> Result<u64, Violation> {
     let name_server =
         world.machine(CAST.name_server).and_then(|machine| machine.downcast_ref::<NameServer>());
     let master = world.machine(CAST.master).and_then(|machine| machine.downcast_ref::<Broker>());

@@ -39,6 +39,7 @@ use crate::log::Line;
 use crate::process::{ProbeOptions, Process, Running, Seen};
 
 pub use network::{IDLE_LIMIT_S, NetworkOptions};
+pub(crate) use trace::describe;
 
 /// A host, by its place in the world's list.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]

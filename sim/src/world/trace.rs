@@ -37,7 +37,8 @@ impl<O: Observer> World<O> {
     }
 }
 
-fn describe(seen: &Seen, out: &mut String) {
+/// What entered or left a machine, in a line.
+pub(crate) fn describe(seen: &Seen, out: &mut String) {
     let _ = match seen {
         Seen::Start => write!(out, "<- start"),
         Seen::Opened { conn, peer, protocol } => write!(out, "<- {conn:?} opened with {peer} ({protocol:?})"),
