@@ -105,6 +105,11 @@ probes! {
         TailTaken: "a master that crashed takes home what a slave has kept",
         TailNotHeard: "a master that crashed starts without having heard all its slaves",
         Promoted: "a slave is made the master",
+        TablesCarried: "a master puts the changes of its tables into the log",
+        TablesCarriedWhole: "a master puts its whole tables into the log",
+        TablesTaken: "a slave takes the changes of its master's tables from the log",
+        TablesTakenAtStart: "a broker takes at its start what the log carries of its tables",
+        TablesCold: "what the log carries of the tables must be fetched",
         HalfRecord: "half a record is cleared away before a slave writes",
         MasterUnready: "a slave drops its stream because its next segment is not durable yet",
     }

@@ -2,7 +2,7 @@
 //!
 //! `settings/known.txt` lists every property that RocketMQ 5.5.0's servers read, a name a line and behind it where it
 //! belongs: `b` BrokerConfig, `s` MessageStoreConfig, `n` NettyServerConfig, `c` NettyClientConfig, `r` NamesrvConfig,
-//! `a` AuthConfig, `k` ControllerConfig, `o` only in older releases or their documentation. A name that is not there is
+//! `a` AuthConfig, `k` ControllerConfig, `g` Gantry's own, `o` only in older releases or their documentation. A name that is not there is
 //! most likely mistyped, and [`nearest`] says for which.
 
 use alloc::string::String;

@@ -43,6 +43,11 @@ pub struct BrokerConfig {
     pub slave_read: bool,
     /// How often a slave asks for its master's tables (fixed in RocketMQ's `SlaveSynchronize`).
     pub slave_sync_interval: Duration,
+    /// `gantryMetadataInLog`: whether a master with Gantry slaves carries the changes of its tables to them in the log. Else they
+    /// poll, as RocketMQ's do.
+    pub metadata_in_log: bool,
+    /// `gantryMetadataInterval`: between two messages that carry changes, at least.
+    pub metadata_interval: Duration,
     /// RAM of the machine in bytes; [`u64::MAX`] when it is not known. A group farther behind the end of the log than
     /// [`BrokerConfig::memory_percent`] of it is sent to a slave.
     pub memory_bytes: u64,
@@ -139,6 +144,8 @@ impl BrokerConfig {
             ha_master_addr: None,
             slave_read: true,
             slave_sync_interval: Duration::from_secs(10),
+            metadata_in_log: true,
+            metadata_interval: Duration::from_millis(100),
             memory_bytes: MEMORY_UNKNOWN,
             memory_percent: 40,
             store: StoreConfig::default(),

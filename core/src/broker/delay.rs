@@ -108,6 +108,29 @@ impl Delays {
         Ok(())
     }
 
+    /// A slave's master is so far with a level, says the log. True when that is less than was known here: what was delivered beyond
+    /// lies in another history.
+    pub(super) fn follow_one(&mut self, level: i32, offset: i64) -> bool {
+        let at = usize::try_from(level).ok().and_then(|level| level.checked_sub(1));
+        let Some(level) = at.and_then(|at| self.levels.get_mut(at)) else { return false };
+        let goes_back = offset < level.safe;
+        if level.safe != offset {
+            (level.next, level.safe) = (offset, offset);
+            level.delivered.clear();
+            self.file.touch();
+        }
+        if goes_back {
+            // The file keeps the larger of what it holds and what the journal says.
+            self.flush_now();
+        }
+        goes_back
+    }
+
+    /// Every level with its safe offset.
+    pub(super) fn safe(&self) -> BTreeMap<i32, i64> {
+        self.levels.iter().enumerate().map(|(at, level)| (at as i32 + 1, level.safe)).collect()
+    }
+
     /// A level is at least so far, says the file or the journal.
     pub(super) fn advance_to(&mut self, level: i32, offset: i64) {
         let at = usize::try_from(level).ok().and_then(|level| level.checked_sub(1));
@@ -191,13 +214,7 @@ impl Delays {
 
     /// The table as RocketMQ writes it.
     pub(super) fn to_json(&self) -> Vec<u8> {
-        let table: BTreeMap<i32, i64> = self
-            .levels
-            .iter()
-            .enumerate()
-            .filter(|(_, level)| level.safe > 0)
-            .map(|(at, level)| (at as i32 + 1, level.safe))
-            .collect();
+        let table: BTreeMap<i32, i64> = self.safe().into_iter().filter(|(_, safe)| *safe > 0).collect();
         let mut out = Vec::new();
         ObjectWriter::write(&mut out, |object| {
             object.member("dataVersion", &self.version);

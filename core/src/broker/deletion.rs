@@ -113,6 +113,11 @@ impl Deletions {
         self.by_topic.iter().map(|(topic, deletion)| (topic.as_str(), deletion.upto))
     }
 
+    /// Up to where in the log a topic was deleted.
+    pub(super) fn place_of(&self, topic: &str) -> Option<u64> {
+        self.by_topic.get(topic).map(|deletion| deletion.upto)
+    }
+
     /// What the file is to hold; none without any.
     pub(super) fn list(&self) -> Option<BTreeMap<String, u64>> {
         let all: BTreeMap<String, u64> = self.iter().map(|(topic, upto)| (topic.into(), upto)).collect();
@@ -168,7 +173,10 @@ impl Broker {
         let topics = &mut self.topics;
         while let Some((topic, upto)) = topics.deletions.take_open(|change| topics.file.is_durable(change)) {
             self.store.bury_topic(&topic, upto);
-            self.offsets.forget_topic(&topic, upto);
+            // A slave has as its log told of it.
+            if !self.offsets.has_forgotten(&topic, upto) {
+                self.offsets.forget_topic(&topic, upto);
+            }
         }
         for topic in core::mem::take(&mut topics.deletions.dropped) {
             self.store.forget_deleted(&topic);

@@ -1,6 +1,6 @@
 //! The settings of consumer groups: `subscriptionGroup.json` in memory.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -21,6 +21,9 @@ pub(super) struct Groups {
     /// By group and topic: what is forbidden.
     forbidden: BTreeMap<String, BTreeMap<String, i32>>,
     version: DataVersion,
+    /// Whether what the log does not carry yet is listed, and what that is.
+    is_carrying: bool,
+    uncarried: BTreeSet<String>,
     pub(super) file: ConfigFile,
 }
 
@@ -36,6 +39,8 @@ impl Groups {
             table: built_in.collect(),
             forbidden: BTreeMap::new(),
             version: DataVersion::default(),
+            is_carrying: false,
+            uncarried: BTreeSet::new(),
             file: ConfigFile::new("config/subscriptionGroup.json"),
         }
     }
@@ -60,9 +65,14 @@ impl Groups {
     /// [`BodyError`]: it is no such table; nothing was changed then.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         let wrapper: SubscriptionGroupWrapper = body::decode(bytes)?;
-        if wrapper.data_version == self.version || wrapper.subscription_group_table.is_empty() {
-            return Ok(());
+        if wrapper.data_version != self.version && !wrapper.subscription_group_table.is_empty() {
+            self.follow_only(wrapper);
         }
+        Ok(())
+    }
+
+    /// A slave takes its master's table as it is.
+    pub(super) fn follow_only(&mut self, wrapper: SubscriptionGroupWrapper) {
         let named = |(name, config): (String, SubscriptionGroupConfig)| {
             (name.clone(), SubscriptionGroupConfig { group_name: name, ..config })
         };
@@ -70,7 +80,44 @@ impl Groups {
         self.forbidden = wrapper.forbidden_table;
         self.version = wrapper.data_version;
         self.file.touch();
-        Ok(())
+    }
+
+    /// A slave takes what its master has changed: groups as they are now, and those that are gone.
+    pub(super) fn follow_some(&mut self, wrapper: SubscriptionGroupWrapper, gone: &BTreeSet<String>) {
+        for name in gone.iter().chain(wrapper.subscription_group_table.keys()) {
+            self.table.remove(name);
+            self.forbidden.remove(name);
+        }
+        for (name, config) in wrapper.subscription_group_table {
+            self.table.insert(name.clone(), SubscriptionGroupConfig { group_name: name, ..config });
+        }
+        self.forbidden.extend(wrapper.forbidden_table);
+        self.version = wrapper.data_version;
+        self.file.touch();
+    }
+
+    /// Lists from now on what the log does not carry yet, or nothing.
+    pub(super) fn set_carrying(&mut self, is_carrying: bool) {
+        self.is_carrying = is_carrying;
+        self.uncarried.clear();
+    }
+
+    /// Whether something is not in the log yet.
+    pub(super) fn has_uncarried(&self) -> bool {
+        !self.uncarried.is_empty()
+    }
+
+    /// What is not in the log yet: groups as they are now, and those that are gone.
+    pub(super) fn take_uncarried(&mut self) -> (SubscriptionGroupWrapper, BTreeSet<String>) {
+        let names = core::mem::take(&mut self.uncarried);
+        let (changed, gone): (BTreeSet<String>, BTreeSet<String>) =
+            names.into_iter().partition(|name| self.table.contains_key(name));
+        let wrapper = SubscriptionGroupWrapper {
+            data_version: self.version,
+            forbidden_table: of(&self.forbidden, &changed),
+            subscription_group_table: of(&self.table, &changed),
+        };
+        (wrapper, gone)
     }
 
     /// The settings of a group, if it is known.
@@ -99,7 +146,7 @@ impl Groups {
 
     /// Makes or changes a group.
     pub(super) fn put(&mut self, wall: WallMs, config: SubscriptionGroupConfig) {
-        self.changed(wall);
+        self.changed(wall, &config.group_name);
         tracing::info!(group = config.group_name, "subscription group put");
         self.table.insert(config.group_name.clone(), config);
     }
@@ -108,7 +155,7 @@ impl Groups {
     pub(super) fn delete(&mut self, wall: WallMs, name: &str) {
         if self.table.remove(name).is_some() {
             self.forbidden.remove(name);
-            self.changed(wall);
+            self.changed(wall, name);
             tracing::info!(group = name, "subscription group deleted");
         }
     }
@@ -118,7 +165,10 @@ impl Groups {
         self.table.keys().cloned().collect()
     }
 
-    fn changed(&mut self, wall: WallMs) {
+    fn changed(&mut self, wall: WallMs, name: &str) {
+        if self.is_carrying {
+            self.uncarried.insert(name.into());
+        }
         self.file.touch();
         self.version.counter += 1;
         self.version.timestamp = wall.0;
@@ -130,7 +180,7 @@ impl Groups {
         let before = *bits;
         *bits = if is_forbidden { before | FORBID_READ } else { before & !FORBID_READ };
         if *bits != before {
-            self.changed(wall);
+            self.changed(wall, group);
         }
     }
 
@@ -156,6 +206,15 @@ impl Groups {
             subscription_group_table: self.table.clone(),
         }
     }
+}
+
+/// Those entries of a table.
+fn of<V: Clone>(table: &BTreeMap<String, V>, names: &BTreeSet<String>) -> BTreeMap<String, V> {
+    table
+        .iter()
+        .filter(|(name, _)| names.contains(*name))
+        .map(|(name, it)| (name.clone(), it.clone()))
+        .collect()
 }
 
 #[cfg(test)]

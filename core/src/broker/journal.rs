@@ -11,7 +11,8 @@
 //! ```
 //! A key that ends with `@` says that the topic was deleted, up to the place in the log that stands for the offset: what was committed
 //! before is forgotten.
-//! A key without `@` is `SCHEDULE_TOPIC_XXXX`: then the record says how far a delay level is, and the queue id is the level.
+//! The key `SCHEDULE_TOPIC_XXXX` says how far a delay level is, and the queue id is the level; the key of the topic in which the log
+//! carries changes says up to where these tables follow from it (see [`super::carry`]), or -1 when they do not.
 //!
 //! The generation is that of the JSON file whose commits it continues (its member `gantryGeneration`, which RocketMQ passes
 //! over, and loses when it writes the file: then the journal is older than the file and is ignored). While a new JSON file is on

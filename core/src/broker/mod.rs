@@ -9,6 +9,7 @@
 
 mod ack;
 mod calls;
+mod carry;
 mod config;
 mod conns;
 mod consumer;
@@ -52,6 +53,7 @@ use crate::wire::body::{self, TopicConfig};
 use crate::wire::{Command, Packet};
 use ack::{Acks, Watermarks};
 use calls::Calls;
+use carry::Carry;
 pub use config::BrokerConfig;
 use conns::Conns;
 use consumer::Consumers;
@@ -172,6 +174,9 @@ pub struct Broker {
     started: Option<Now>,
     acks: Acks,
     delays: Delays,
+    /// The change of the delay levels' file by which one went back.
+    delays_back: Generation,
+    carry: Carry,
     register: Register,
     replication: Replication,
     upstream: Upstream,
@@ -221,6 +226,8 @@ impl Broker {
             stats: Stats::default(),
             started: None,
             delays: Delays::new(config.store.delay_levels.len()),
+            delays_back: Generation::default(),
+            carry: Carry::default(),
             acks: Acks::default(),
             register: Register::new(&config),
             replication: Replication::new(
@@ -276,6 +283,21 @@ impl Broker {
     /// What a group has committed for a queue.
     pub fn committed_offset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
         self.offsets.look_up(group, topic, queue_id)
+    }
+
+    /// How often a committed offset has changed in this life.
+    pub fn offset_changes(&self) -> u64 {
+        self.offsets.changes()
+    }
+
+    /// Whether a slave hears its master.
+    pub fn is_following(&self) -> bool {
+        self.replication.is_following()
+    }
+
+    /// Whether its tables are what the log carries of them (see `carry.rs`).
+    pub fn has_carried_tables(&self) -> bool {
+        self.carry.is_based()
     }
 
     /// Whether the store may be read and written for clients. A broker that leaves serves until it stops.
@@ -480,6 +502,10 @@ impl Broker {
             if self.is_epoch_begun && !self.epochs.is_durable() {
                 return;
             }
+            self.begin_carried();
+            if !self.is_carried(now, env) {
+                return;
+            }
             if self.adopts_topics {
                 self.topics.adopt_queues(now.wall, &self.store);
             }
@@ -632,6 +658,7 @@ impl<D: Disk> Machine<D> for Broker {
                     || self.cut.as_mut().is_some_and(|cut| cut.on_fetched(id))
                     || self.replication.on_fetched(now, id, result)
                     || self.delays.on_fetched(id, result)
+                    || self.carry.on_fetched(now, id, result)
                     || self.on_pull_fetched(now, id, result, env)
                     || self.on_request_fetched(now, id, result, env)
                     || self.on_search_fetched(now, id, result, env);
@@ -648,12 +675,14 @@ impl<D: Disk> Machine<D> for Broker {
         }
         self.advance_stop(now, env);
         self.settle_delays(now, env);
+        self.settle_carrying(now, env);
         self.replication.before_store(now, &mut self.store);
         self.store.settle(now, env);
         if self.cut.is_none() {
             self.replication.settle(now, &self.register.master, &self.epochs, &self.store, env);
         }
         self.advance_recovery(now, env);
+        self.settle_carried(now, env);
         if self.phase != Phase::Recovering {
             self.settle_deletions();
         }
@@ -707,6 +736,7 @@ impl<D: Disk> Machine<D> for Broker {
             named(self.delays.deadline().filter(|_| self.delivers()), "delivery of delayed messages"),
             when_serving(self.register.deadline(&self.topics, &self.config), "registration"),
             self.upstream_deadline(),
+            self.carry_deadline(),
         ]
         .into_iter()
         .flatten()

@@ -17,6 +17,8 @@ pub(super) const TRANS_CHECK_MAX_TIME_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC"
 pub(super) const SELF_TEST_TOPIC: &str = "SELF_TEST_TOPIC";
 pub(super) const OFFSET_MOVED_EVENT: &str = "OFFSET_MOVED_EVENT";
 pub(super) const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
+/// Carries the changes of a master's tables to its slaves (see [`super::carry`]).
+pub(super) const METADATA_TOPIC: &str = "rmq_sys_GANTRY_METADATA";
 pub(super) const REPLY_TOPIC_POSTFIX: &str = "REPLY_TOPIC";
 pub(super) const REVIVE_TOPIC_PREFIX: &str = "rmq_sys_REVIVE_LOG_";
 pub(super) const SYNC_MEMBER_PREFIX: &str = "rmq_sys_SYNC_BROKER_MEMBER_";
@@ -94,6 +96,7 @@ pub(super) fn is_send_forbidden(topic: &str) -> bool {
             | TRANS_CHECK_MAX_TIME_TOPIC
             | SELF_TEST_TOPIC
             | OFFSET_MOVED_EVENT
+            | METADATA_TOPIC
     )
 }
 

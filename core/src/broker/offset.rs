@@ -38,6 +38,8 @@ struct Slot {
     offset: i64,
     /// Committed in this turn, so listed in `pending`.
     pending: bool,
+    /// Not carried in the log yet, so listed in `uncarried`.
+    uncarried: bool,
     /// Committed at this slave, and its master has not taken it yet.
     away: bool,
 }
@@ -47,6 +49,7 @@ struct Slot {
 #[serde(default, rename_all = "camelCase")]
 #[derive(Default)]
 struct OwnMembers {
+    gantry_carried_up_to: Option<i64>,
     gantry_deleted_topics: BTreeMap<String, u64>,
     gantry_generation: u64,
 }
@@ -68,6 +71,15 @@ pub(super) struct Offsets {
     /// Deletions of topics that are taken into account: up to where in the log each reached.
     deleted: BTreeMap<String, u64>,
     deleted_pending: BTreeSet<String>,
+    /// What the log carries of changes is taken into account up to here in its queue (see [`super::carry`]).
+    carried: Option<i64>,
+    carried_pending: bool,
+    /// Whether what is not in the log yet is listed: entry and slot, and delay levels.
+    is_carrying: bool,
+    uncarried: Vec<(usize, usize)>,
+    delays_uncarried: BTreeSet<i32>,
+    /// How often an offset has changed in this life.
+    changes: u64,
     version: DataVersion,
     pub(super) file: ConfigFile,
     flush_interval: Duration,
@@ -92,6 +104,12 @@ impl Offsets {
             delays_pending: BTreeSet::new(),
             deleted: BTreeMap::new(),
             deleted_pending: BTreeSet::new(),
+            carried: None,
+            carried_pending: false,
+            is_carrying: false,
+            uncarried: Vec::new(),
+            delays_uncarried: BTreeSet::new(),
+            changes: 0,
             version: DataVersion::default(),
             file: ConfigFile::new("config/consumerOffset.json"),
             flush_interval,
@@ -110,7 +128,9 @@ impl Offsets {
     /// [`BodyError`]: it is not such a file.
     pub(super) fn load(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         let wrapper: ConsumerOffsetSerializeWrapper = body::decode(bytes)?;
-        let OwnMembers { gantry_generation, gantry_deleted_topics } = body::decode(bytes)?;
+        let OwnMembers { gantry_generation, gantry_deleted_topics, gantry_carried_up_to } =
+            body::decode(bytes)?;
+        self.carried = gantry_carried_up_to;
         self.version = wrapper.data_version.unwrap_or_default();
         self.generation = gantry_generation;
         self.deleted = gantry_deleted_topics;
@@ -141,6 +161,10 @@ impl Offsets {
         for (key, queue_id, offset) in replayed {
             if key == names::SCHEDULE_TOPIC {
                 self.delays.insert(queue_id, offset);
+                continue;
+            }
+            if key == names::METADATA_TOPIC {
+                self.carried = (offset >= 0).then_some(offset);
                 continue;
             }
             if let Some(topic) = key.strip_suffix('@') {
@@ -221,17 +245,69 @@ impl Offsets {
         let wrapper: ConsumerOffsetSerializeWrapper = body::decode(bytes)?;
         for (key, queues) in wrapper.offset_table {
             for (queue_id, offset) in queues {
-                let at = self.entry(&key);
-                let slot = self.entries[at].queues.iter_mut().find(|slot| slot.queue_id == queue_id);
-                if slot.as_ref().is_some_and(|slot| slot.away && slot.offset > offset) {
-                    continue;
-                }
-                if let Some(slot) = slot {
-                    slot.away = false;
-                }
-                self.set(&key, queue_id, offset);
+                self.follow_one(&key, queue_id, offset);
             }
         }
+        Ok(self.away())
+    }
+
+    /// The same for a slave whose log has not come as far as the master's: what lies beyond `end_of` a queue here is cut to that.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is no such table; nothing was changed then.
+    pub(super) fn follow_within(
+        &mut self,
+        bytes: &[u8],
+        end_of: impl Fn(&str, i32) -> i64,
+    ) -> Result<(), BodyError> {
+        let wrapper: ConsumerOffsetSerializeWrapper = body::decode(bytes)?;
+        for (key, queues) in wrapper.offset_table {
+            let topic = key.rsplit_once('@').map_or(key.as_str(), |(topic, _)| topic);
+            for (queue_id, offset) in queues {
+                let end = end_of(topic, queue_id);
+                if end > 0 {
+                    self.follow_one(&key, queue_id, offset.min(end));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A slave takes one offset of its master's, unless a client has committed a later one here.
+    pub(super) fn follow_one(&mut self, key: &str, queue_id: i32, offset: i64) {
+        let at = self.entry(key);
+        if let Some(slot) = self.entries[at].queues.iter_mut().find(|slot| slot.queue_id == queue_id) {
+            if slot.away && slot.offset > offset {
+                return;
+            }
+            slot.away = false;
+        }
+        self.set(key, queue_id, offset);
+    }
+
+    /// A slave's master has nothing but this: everything else that was not committed here goes.
+    pub(super) fn follow_only(&mut self, table: &BTreeMap<String, BTreeMap<i32, i64>>) {
+        let is_known =
+            |key: &str, queue_id: i32| table.get(key).is_some_and(|queues| queues.contains_key(&queue_id));
+        let slots = |entry: &Entry| {
+            let key = entry.key.clone();
+            let live = entry.queues.iter().filter(|slot| slot.offset >= 0 && !slot.away);
+            let gone = live.filter(|slot| !is_known(&entry.key, slot.queue_id));
+            gone.map(|slot| (key.clone(), slot.queue_id)).collect::<Vec<_>>()
+        };
+        let gone: Vec<(String, i32)> = self.entries.iter().flat_map(slots).collect();
+        for (key, queue_id) in gone {
+            self.set(&key, queue_id, -1);
+        }
+        for (key, queues) in table {
+            for (queue_id, offset) in queues {
+                self.follow_one(key, *queue_id, *offset);
+            }
+        }
+    }
+
+    /// What clients committed here and the master has not taken yet.
+    pub(super) fn away(&self) -> Vec<Commit> {
         let away = |entry: &Entry| {
             let key = entry.key.clone();
             let away: Vec<Commit> = entry
@@ -242,7 +318,7 @@ impl Offsets {
                 .collect();
             away
         };
-        Ok(self.entries.iter().flat_map(away).collect())
+        self.entries.iter().flat_map(away).collect()
     }
 
     /// The master has taken a commit of this slave.
@@ -353,6 +429,11 @@ impl Offsets {
         self.deleted_pending.insert(topic.into());
     }
 
+    /// Whether what was committed in a topic is forgotten up to there in the log.
+    pub(super) fn has_forgotten(&self, topic: &str, upto: u64) -> bool {
+        self.deleted.get(topic) == Some(&upto)
+    }
+
     /// What was committed in topics that were deleted since is forgotten: the list says up to where in the log they were.
     pub(super) fn follow_deletions<'a>(&mut self, list: impl Iterator<Item = (&'a str, u64)>) {
         let list: BTreeMap<&str, u64> = list.collect();
@@ -369,6 +450,54 @@ impl Offsets {
     pub(super) fn note_delay(&mut self, level: i32, offset: i64) {
         self.delays.insert(level, offset);
         self.delays_pending.insert(level);
+        if self.is_carrying {
+            self.delays_uncarried.insert(level);
+        }
+    }
+
+    /// Up to where in its queue the log's changes are taken into account.
+    pub(super) fn carried(&self) -> Option<i64> {
+        self.carried
+    }
+
+    /// They are, up to there; none says that these tables come from elsewhere.
+    pub(super) fn set_carried(&mut self, upto: Option<i64>) {
+        if self.carried != upto {
+            self.carried = upto;
+            self.carried_pending = true;
+        }
+    }
+
+    /// Lists from now on what the log does not carry yet, or nothing.
+    pub(super) fn set_carrying(&mut self, is_carrying: bool) {
+        self.is_carrying = is_carrying;
+        self.take_uncarried(|_, _, _| {}, |_, _| {});
+    }
+
+    /// Whether something is not in the log yet.
+    pub(super) fn has_uncarried(&self) -> bool {
+        !self.uncarried.is_empty() || !self.delays_uncarried.is_empty()
+    }
+
+    /// Hands over what is not in the log yet: offsets by `topic@group` and queue, and delay levels.
+    pub(super) fn take_uncarried(
+        &mut self,
+        mut offset: impl FnMut(&str, i32, i64),
+        mut delay: impl FnMut(i32, i64),
+    ) {
+        for (entry, slot) in core::mem::take(&mut self.uncarried) {
+            let Entry { key, queues } = &mut self.entries[entry];
+            queues[slot].uncarried = false;
+            offset(key, queues[slot].queue_id, queues[slot].offset);
+        }
+        for level in core::mem::take(&mut self.delays_uncarried) {
+            delay(level, self.delays.get(&level).copied().unwrap_or(0));
+        }
+    }
+
+    /// How often an offset has changed in this life, for an onlooker.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// How far the delay levels are, as far as the journal told.
@@ -396,13 +525,19 @@ impl Offsets {
         let at = self.entry(key);
         let queues = &mut self.entries[at].queues;
         let slot = queues.iter().position(|slot| slot.queue_id == queue_id).unwrap_or_else(|| {
-            queues.push(Slot { queue_id, offset: -1, pending: false, away: false });
+            let slot = Slot { queue_id, offset: -1, pending: false, uncarried: false, away: false };
+            queues.push(slot);
             queues.len() - 1
         });
         if queues[slot].offset == offset {
             return;
         }
         queues[slot].offset = offset;
+        self.changes += 1;
+        if self.is_carrying && !queues[slot].uncarried {
+            queues[slot].uncarried = true;
+            self.uncarried.push((at, slot));
+        }
         if !queues[slot].pending {
             queues[slot].pending = true;
             self.pending.push((at, slot));
@@ -434,7 +569,11 @@ impl Offsets {
     }
 
     fn write_pending(&mut self, disk: &mut impl Disk) {
-        if self.pending.is_empty() && self.delays_pending.is_empty() && self.deleted_pending.is_empty() {
+        if self.pending.is_empty()
+            && self.delays_pending.is_empty()
+            && self.deleted_pending.is_empty()
+            && !self.carried_pending
+        {
             return;
         }
         self.records.clear();
@@ -450,6 +589,11 @@ impl Offsets {
             let entry = &self.entries[*entry];
             let slot = &entry.queues[*slot];
             journal::put_record(&entry.key, slot.queue_id, slot.offset, &mut self.records);
+        }
+        // Last: whoever reads it finds everything that it speaks of.
+        if core::mem::take(&mut self.carried_pending) {
+            let upto = self.carried.unwrap_or(-1);
+            journal::put_record(names::METADATA_TOPIC, 0, upto, &mut self.records);
         }
         self.pending_done();
         self.file.touch();
@@ -531,6 +675,9 @@ impl Offsets {
         body::ObjectWriter::write(&mut out, |object| {
             object.member("dataVersion", &self.version);
             if let Some(generation) = generation {
+                if let Some(upto) = &self.carried {
+                    object.member("gantryCarriedUpTo", upto);
+                }
                 if !self.deleted.is_empty() {
                     object.member("gantryDeletedTopics", &self.deleted);
                 }
@@ -541,7 +688,8 @@ impl Offsets {
         out
     }
 
-    fn table(&self) -> BTreeMap<&str, BTreeMap<i32, i64>> {
+    /// The offsets by `topic@group`, then by queue.
+    pub(super) fn table(&self) -> BTreeMap<&str, BTreeMap<i32, i64>> {
         let queues = |entry: &Entry| {
             let live = entry.queues.iter().filter(|slot| slot.offset >= 0);
             live.map(|slot| (slot.queue_id, slot.offset)).collect()

@@ -67,6 +67,11 @@ impl ConfigFile {
         self.wanted
     }
 
+    /// The latest change that survives everything.
+    pub(super) fn durable(&self) -> Generation {
+        self.durable
+    }
+
     /// Whether a change survives everything.
     pub(super) fn is_durable(&self, generation: Generation) -> bool {
         generation <= self.durable

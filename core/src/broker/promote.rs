@@ -5,7 +5,7 @@
 //! same in the store. [`Broker::promote`] is what an election calls.
 //!
 //! Steps, each durable before the next: the slave follows nobody any more; the head of a record whose rest never came is
-//! cleared away; an epoch begins at the end of the log; from then on it is written and name servers are told. Until then it serves
+//! cleared away; an epoch begins at the end of the log; what the log carries of the old master's tables is taken; from then on it is written and name servers are told. Until then it serves
 //! as the slave that it was. The old master finds the parting of the logs by the epochs when it comes back as a slave.
 //!
 //! Absent on purpose: whether the old master is gone. One that still runs and is cut off acknowledges nothing alone under
@@ -89,7 +89,7 @@ impl Broker {
             }
             // The master may have deleted a topic at a place that this log has not reached.
             Some(Promotion { step: Step::Epoch, .. }) if self.epochs.is_durable() => {
-                if self.settle_shorter_log(now, env.out) {
+                if self.is_carried(now, env) && self.settle_shorter_log(now, env.out) {
                     self.become_master(now, env);
                 }
             }

@@ -92,6 +92,8 @@ const TABLE: &[(&str, When, Place)] = &[
     ("flushDiskType", AtStart, Flush(|c| &mut c.store.flush)),
     ("flushIntervalCommitLog", Now, Millis(|c| &mut c.store.flush_interval)),
     ("forceRegister", Now, Flag(|c| &mut c.force_register)),
+    ("gantryMetadataInLog", AtStart, Flag(|c| &mut c.metadata_in_log)),
+    ("gantryMetadataInterval", Now, Millis(|c| &mut c.metadata_interval)),
     ("haHousekeepingInterval", AtStart, Millis(|c| &mut c.ha.housekeeping_interval)),
     ("haMasterAddress", AtStart, Address(|c| &mut c.ha_master_addr)),
     ("haMaxGapNotInSync", AtStart, U64(|c| &mut c.ha.gap_bytes_max, 0, u64::MAX)),

@@ -107,15 +107,17 @@ impl Topics {
         let wrapper: TopicConfigSerializeWrapper = body::decode(bytes)?;
         // A master that keeps no such list says nothing of deletions.
         if let Some(list) = &wrapper.gantry_deleted_topics {
-            let next = self.file.next();
-            if self.deletions.follow(list, next) {
-                self.file.touch();
-            }
+            self.follow_deletions(list);
         }
         let table = wrapper.topic_config_table;
-        if wrapper.data_version == self.version || table.is_empty() {
-            return Ok(());
+        if wrapper.data_version != self.version && !table.is_empty() {
+            self.follow_only(wrapper.data_version, table);
         }
+        Ok(())
+    }
+
+    /// A slave takes its master's table as it is.
+    pub(super) fn follow_only(&mut self, version: DataVersion, table: BTreeMap<String, TopicConfig>) {
         self.file.touch();
         let gone = self.iter().map(|topic| topic.config.topic_name.clone());
         let gone: Vec<String> = gone.filter(|name| !table.contains_key(name)).collect();
@@ -123,14 +125,36 @@ impl Topics {
             tracing::info!(topic = name, "the master has this topic no more");
             self.remove(name);
         }
+        self.follow_some(version, table, &BTreeSet::new());
+    }
+
+    /// A slave takes what its master has changed.
+    pub(super) fn follow_some(
+        &mut self,
+        version: DataVersion,
+        table: BTreeMap<String, TopicConfig>,
+        gone: &BTreeSet<String>,
+    ) {
+        self.file.touch();
+        for name in gone {
+            tracing::info!(topic = name, "the master has this topic no more");
+            self.remove(name.clone());
+        }
         for (name, config) in table {
             let config = TopicConfig { topic_name: name, ..config };
             if self.get(&config.topic_name).is_none_or(|known| known.config != config) {
                 self.insert(config);
             }
         }
-        self.version = wrapper.data_version;
-        Ok(())
+        self.version = version;
+    }
+
+    /// A slave takes its master's list of deletions.
+    pub(super) fn follow_deletions(&mut self, list: &BTreeMap<String, u64>) {
+        let next = self.file.next();
+        if self.deletions.follow(list, next) {
+            self.file.touch();
+        }
     }
 
     fn insert(&mut self, config: TopicConfig) {
@@ -200,6 +224,28 @@ impl Topics {
         }
         let deleted = self.deleted.iter().filter(|(generation, _)| *generation > since);
         Some(deleted.map(|(_, name)| name.as_str()).filter(|name| self.get(name).is_none()).collect())
+    }
+
+    /// What the changes after `since` and up to `upto` have made: topics that were put, and those that are gone. None when so many
+    /// are gone that not all are remembered.
+    pub(super) fn changed_between(
+        &self,
+        since: Generation,
+        upto: Generation,
+    ) -> Option<(Vec<&TopicConfig>, BTreeSet<&str>)> {
+        if since < self.deleted_forgotten {
+            return None;
+        }
+        let is_new = |change: Generation| since < change && change <= upto;
+        let put = self.iter().filter(|topic| is_new(topic.changed)).map(|topic| &topic.config);
+        let gone = self.deleted.iter().filter(|(change, _)| is_new(*change));
+        let gone = gone.map(|(_, name)| name.as_str()).filter(|name| self.get(name).is_none());
+        Some((put.collect(), gone.collect()))
+    }
+
+    /// Deletions that are durable, as slaves are told.
+    pub(super) fn durable_deletions(&self) -> BTreeMap<String, u64> {
+        self.deletions.durable(|change| self.file.is_durable(change))
     }
 
     /// Makes or changes a topic.
@@ -306,8 +352,10 @@ impl Topics {
 
     /// What slaves get: of deletions, only what is durable here.
     pub(super) fn wrapper_for_slaves(&self) -> TopicConfigSerializeWrapper {
-        let durable = self.deletions.durable(|change| self.file.is_durable(change));
-        TopicConfigSerializeWrapper { gantry_deleted_topics: Some(durable), ..self.wrapper_of(|_| true) }
+        TopicConfigSerializeWrapper {
+            gantry_deleted_topics: Some(self.durable_deletions()),
+            ..self.wrapper_of(|_| true)
+        }
     }
 
     /// What this broker has, as a slave tells its master: version and deletions.
@@ -317,7 +365,7 @@ impl Topics {
 
     /// What a slave has that took everything from [`Topics::wrapper_for_slaves`].
     pub(super) fn stamp_for_slaves(&self) -> String {
-        stamp(self.version, &self.deletions.durable(|change| self.file.is_durable(change)))
+        stamp(self.version, &self.durable_deletions())
     }
 
     /// The same of some topics only.

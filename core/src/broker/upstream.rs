@@ -5,6 +5,9 @@
 //! Beside the polls of every [`super::BrokerConfig::slave_sync_interval`] there is one whenever the log brought a queue that was
 //! not known: a new topic is served as soon as its messages are here.
 //!
+//! Nothing is polled that the log carries (see [`super::carry`]). A slave whose log has not brought whole tables yet polls for
+//! topics, groups and offsets meanwhile, and takes no offset beyond its own queues' ends.
+//!
 //! Offsets that clients committed here while the master was away go home with the next poll, and only forward. Until the
 //! master has taken them, its older ones do not overwrite them; whatever was not committed here follows the master, back too.
 //!
@@ -23,6 +26,7 @@ use super::group::Groups;
 use super::ha::cut::Cut;
 use super::ha::epochs::is_rising;
 use super::ha::{MasterLog, Verdict};
+use super::offset::Offsets;
 use super::store::{CUT_FILE, FlushMode};
 use super::topic::Topics;
 use super::{Broker, BrokerEvent};
@@ -47,6 +51,8 @@ pub(super) const ONLY_FORWARD: &str = "gantryOnlyForward";
 pub(super) const KEEPS: &str = "gantryKeeps";
 /// Beside it: where the master's log begins.
 pub(super) const LOG_MIN: &str = "gantryLogMin";
+/// Beside it: the master writes the changes of its tables into its log.
+pub(super) const CARRIES: &str = "gantryCarries";
 /// In the question of a Gantry slave: where it is reached, on the port of the clients and on that of replication.
 pub(super) const SLAVE: [&str; 2] = ["gantryAddr", "gantryHaAddr"];
 /// In a Gantry slave's question: the stamp of what it has.
@@ -184,6 +190,21 @@ impl Upstream {
         }
     }
 
+    /// What a poll asks for.
+    fn poll(&mut self, stamps: &Stamps<'_>) {
+        match stamps.tables {
+            Tables::Polled => {
+                self.asks.extend([Ask::Topics, Ask::Groups, Ask::Offsets, Ask::Delays]);
+            }
+            // Of the delay levels nothing: what was delivered may not have arrived here.
+            Tables::Awaited => {
+                self.asks.extend([Ask::Topics, Ask::Groups, Ask::Offsets]);
+                self.asks.extend(stamps.offsets.away().into_iter().map(Ask::Home));
+            }
+            Tables::Carried => self.asks.extend(stamps.offsets.away().into_iter().map(Ask::Home)),
+        }
+    }
+
     /// Dials, polls, asks what is next.
     fn settle<D>(
         &mut self,
@@ -223,7 +244,7 @@ impl Upstream {
                 if now >= self.poll_at || (queues > self.queues && now >= self.polled_at + POLL_PAUSE) {
                     (self.poll_at, self.polled_at, self.queues) = (now + interval, now, queues);
                     if self.asks.is_empty() {
-                        self.asks.extend([Ask::Topics, Ask::Groups, Ask::Offsets, Ask::Delays]);
+                        self.poll(stamps);
                     }
                 }
                 self.ask_next(now, stamps, env);
@@ -254,10 +275,22 @@ impl Upstream {
     }
 }
 
-/// Where the stamps of this slave's tables come from.
+/// How a slave comes by its master's tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tables {
+    /// They are asked for.
+    Polled,
+    /// The log carries them, and has not brought them whole yet; or it is not known yet whether it does.
+    Awaited,
+    Carried,
+}
+
+/// This slave's tables, and how it comes by its master's.
 struct Stamps<'a> {
     topics: &'a Topics,
     groups: &'a Groups,
+    offsets: &'a Offsets,
+    tables: Tables,
 }
 
 fn request_of(ask: &Ask, own: &[String; 2], stamps: &Stamps<'_>) -> Command {
@@ -347,6 +380,7 @@ impl Broker {
                 return self.replication.on_no_epochs(now, env);
             }
         };
+        self.carry.set_follows(answer.ext.get(CARRIES).is_some());
         match self.replication.on_epochs(now, master, &mut self.epochs, &self.store, env) {
             Verdict::Settled => {}
             Verdict::Cut(at) => match Cut::begin(now, at, self.store.log_end(), env.disk) {
@@ -391,7 +425,31 @@ impl Broker {
         self.replication.is_sync() || self.config.store.flush == FlushMode::Sync
     }
 
+    fn tables(&self) -> Tables {
+        match (self.carry.follows(), self.carry.is_based()) {
+            (Some(false), _) => Tables::Polled,
+            (Some(true) | None, false) => Tables::Awaited,
+            (Some(true) | None, true) => Tables::Carried,
+        }
+    }
+
     fn take_master_answer(&mut self, ask: &Ask, answer: &Command) -> Result<(), BodyError> {
+        match (ask, self.tables()) {
+            // The log has brought them meanwhile.
+            (Ask::Topics | Ask::Groups | Ask::Offsets | Ask::Delays, Tables::Carried)
+            | (Ask::Delays, Tables::Awaited) => return Ok(()),
+            (Ask::Offsets, Tables::Awaited) => {
+                let store = &self.store;
+                let end_of = |topic: &str, queue_id: i32| {
+                    store.find_queue(topic, queue_id).map_or(0, |queue| store.max_offset(queue))
+                };
+                return self.offsets.follow_within(&answer.body, end_of);
+            }
+            (Ask::Offsets, Tables::Polled) => self.leave_carried(),
+            (Ask::Epochs | Ask::Home(_), Tables::Polled | Tables::Awaited | Tables::Carried)
+            | (Ask::Topics | Ask::Groups, Tables::Polled | Tables::Awaited)
+            | (Ask::Delays, Tables::Polled) => {}
+        }
         match ask {
             Ask::Epochs => Ok(()),
             Ask::Topics => self.topics.follow(&answer.body),
@@ -417,7 +475,12 @@ impl Broker {
             }
             let master = self.replication.master_addr(&self.register.master);
             let (queues, interval) = (self.store.queue_count(), self.config.slave_sync_interval);
-            let stamps = Stamps { topics: &self.topics, groups: &self.groups };
+            let stamps = Stamps {
+                topics: &self.topics,
+                groups: &self.groups,
+                offsets: &self.offsets,
+                tables: self.tables(),
+            };
             self.upstream.settle(now.mono, master, queues, &stamps, interval, env);
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod acknowledge;
 pub mod administration;
+pub mod carried;
 pub mod completeness;
 pub mod crash;
 pub mod delays;
@@ -263,11 +264,15 @@ impl Checkers {
     /// For a world.
     pub fn new(setup: Setup) -> Checkers {
         if setup.takeover {
-            let checkers: Vec<Box<dyn Checker>> = vec![
+            let mut checkers: Vec<Box<dyn Checker>> = vec![
                 Box::new(crash::Crash::default()),
                 Box::new(kept::Kept::default()),
                 Box::new(reach::Reach::new(setup.topics)),
+                Box::new(carried::Carried::default()),
             ];
+            if setup.clients.contains(&ClientKind::Delayer) {
+                checkers.push(Box::new(delays::Delays::default()));
+            }
             let (view, ledger) = (BrokerView::default(), Ledger::new(&setup));
             return Checkers { view, ledger, told: Vec::new(), checkers, setup };
         }
@@ -283,6 +288,7 @@ impl Checkers {
             Box::new(liveness::Liveness::default()),
             Box::new(durability::Durability::default()),
             Box::new(reach::Reach::new(setup.topics)),
+            Box::new(carried::Carried::default()),
         ];
         for server in &setup.name_servers {
             checkers.push(Box::new(routes::Routes::new(*server)));

@@ -1,6 +1,7 @@
 //! The broker machine, driven through [`Node::turn`] over the memory disk: what a client sees of each request, and what survives.
 
 mod admin;
+mod carry;
 mod deletion;
 mod figures;
 mod harness;

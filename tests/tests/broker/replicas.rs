@@ -26,6 +26,8 @@ fn node_config(node: usize, role: BrokerRole) -> BrokerConfig {
     config.ha_addr = format!("127.0.0.1:{}", port(node) + 1);
     config.namesrv_addrs = vec![NAME_SERVER.into()];
     config.role = role;
+    // The log holds what is sent here and nothing else.
+    config.metadata_in_log = false;
     config.broker_id = if role == BrokerRole::Slave { node as i64 } else { 0 };
     config
 }

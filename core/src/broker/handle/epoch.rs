@@ -8,7 +8,7 @@ use super::super::Broker;
 use super::super::ha::known::KnownSlave;
 use super::super::reply::{Answer, Refusal};
 use super::super::store::FlushMode;
-use super::super::upstream::{KEEPS, LOG_MIN, SLAVE};
+use super::super::upstream::{CARRIES, KEEPS, LOG_MIN, SLAVE};
 use crate::io::Now;
 use crate::wire::body::{self, EpochEntryCache};
 use crate::wire::code::response_code;
@@ -41,14 +41,19 @@ impl Broker {
         };
         let keeps = if self.keeps_promises_of_slaves() { "true" } else { "false" };
         let min = Cow::Owned(self.store.log_min().to_string());
-        let fields = [(Cow::Borrowed(KEEPS), Cow::Borrowed(keeps)), (Cow::Borrowed(LOG_MIN), min)];
-        let ext = Ext::Fields(Vec::from(fields));
+        let mut fields =
+            Vec::from([(Cow::Borrowed(KEEPS), Cow::Borrowed(keeps)), (Cow::Borrowed(LOG_MIN), min)]);
+        if self.config.metadata_in_log {
+            fields.push((Cow::Borrowed(CARRIES), Cow::Borrowed("true")));
+        }
+        let ext = Ext::Fields(fields);
         let answer = Command::response(request, response_code::SUCCESS, ext);
         Ok(Answer::Now(answer.with_body(body::encode(&cache))))
     }
 
     /// Writes down who may come to hold what this log could lose; until that is durable the slave is to ask again.
     fn note_slave(&mut self, request: &Command) -> Result<(), Refusal> {
+        self.carry.attach();
         let is_needed = self.replication.is_sync() && self.config.store.flush == FlushMode::Async;
         let [Some(address), Some(ha_address)] = SLAVE.map(|name| request.ext.get(name)) else {
             return Ok(());
