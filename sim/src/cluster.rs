@@ -98,12 +98,13 @@ fn more_hosts(plan: &Plan) -> [HostPlan; 2] {
     let listens = vec![(BROKER_PORT, Protocol::Remoting), (HA_PORT, Protocol::HaMaster)];
     let second = host(SECOND.0, listens, second_start, plan.sizes.cold_per_mille, broker(plan, 2));
     let takeover = plan.takeover;
+    let address = |host: HostId| SocketAddr::new(ip(host.0).into(), BROKER_PORT).to_string().into();
+    let slaves: Vec<Arc<str>> = plan.brokers().into_iter().skip(1).map(address).collect();
     let options = client(plan, OPERATOR.0);
     let starts = takeover.map_or(never, |takeover| takeover.at);
     let operator = host(OPERATOR.0, Vec::new(), starts, 0, move |life| {
         let promote_after = takeover.map_or(Duration::ZERO, |takeover| takeover.promoted_at - takeover.at);
-        let slave = SocketAddr::new(ip(CAST.follower.0).into(), BROKER_PORT).to_string();
-        let orders = Orders { slave: slave.into(), promote_after };
+        let orders = Orders { slaves: slaves.clone(), promote_after };
         let machine = Operator::new(options.clone(), orders, life.now);
         life.run(machine)
     });
@@ -210,6 +211,12 @@ fn host(
 fn broker(plan: &Plan, id: i64) -> impl Fn(Life) -> Box<dyn Process> + 'static {
     let before = broker_config(plan, id);
     let (changes_at, after) = match (plan.takeover, id) {
+        // Which of two slaves took its place the name servers say.
+        (Some(takeover), 0) if plan.second => {
+            let after = BrokerConfig { role: BrokerRole::Slave, broker_id: 3, ..before.clone() };
+            (takeover.back_at, after)
+        }
+        (Some(_), _) if plan.second => (plan.ends_at, before.clone()),
         (Some(takeover), 0) => (takeover.back_at, slave_of(before.clone(), 1, CAST.follower.0)),
         (Some(takeover), _) => {
             let after = BrokerConfig { role: BrokerRole::SyncMaster, broker_id: 0, ..before.clone() };
@@ -242,6 +249,9 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
     };
     if id > 0 {
         config = slave_of(config, id, CAST.master.0);
+        if plan.takeover.is_some() && plan.second {
+            config.ha_master_addr = None;
+        }
     }
     // Longer than any fault: what a slave has is always heard of.
     config.ha.tail_wait = Duration::from_secs(600);

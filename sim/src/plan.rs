@@ -81,8 +81,8 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    fn draw(rng: &mut Rng, from: Instant) -> Takeover {
-        let gone = [Gone::Dead, Gone::DiskLost, Gone::CutOff][rng.below(3) as usize];
+    fn draw(rng: &mut Rng, from: Instant, ways: &[Gone]) -> Takeover {
+        let gone = ways[rng.below(ways.len() as u64) as usize];
         let mut some = |least: u64, most: u64| {
             let span = Duration::from_secs(most - least).as_nanos() as u64;
             Duration::from_secs(least) + Duration::from_nanos(rng.below(span))
@@ -94,7 +94,7 @@ impl Takeover {
     }
 
     /// What happens to the old master.
-    fn faults(&self) -> Vec<FaultEntry> {
+    fn faults(&self, second: bool) -> Vec<FaultEntry> {
         let entry = |at, fault| FaultEntry { at, fault, disabled: false };
         let down = self.back_at - self.at;
         let host = CAST.master;
@@ -104,11 +104,15 @@ impl Takeover {
             Gone::CutOff => {
                 let cut = |b| Fault::Partition { a: host, b, way: Way::Both, lasts: down };
                 let again = Fault::ProcessDeath { host, operation: 0, down: Duration::from_secs(1) };
-                vec![
+                let mut faults = vec![
                     entry(self.at, cut(CAST.follower)),
                     entry(self.at, cut(CAST.name_server)),
                     entry(self.back_at, again),
-                ]
+                ];
+                if second {
+                    faults.push(entry(self.at, cut(SECOND)));
+                }
+                faults
             }
         }
     }
@@ -263,9 +267,10 @@ impl Plan {
         let names_start = Instant::from_nanos(if is_late { names.below(NAMES_LATE_NANOS) } else { 0 });
         let mut faults =
             fault::draw(&mut root.fork("faults"), &fault_plan(scenario, name_servers, &mut names));
-        let takeover =
-            scenario.takeover.then(|| Takeover::draw(&mut root.fork("takeover"), scenario.faults_until()));
-        faults.extend(takeover.iter().flat_map(Takeover::faults));
+        let takeover = scenario
+            .takeover
+            .then(|| Takeover::draw(&mut root.fork("takeover"), scenario.faults_until(), &scenario.gone));
+        faults.extend(takeover.iter().flat_map(|takeover| takeover.faults(scenario.second_follower)));
         let load = Load {
             messages: scenario.messages,
             topics: scenario.topics,
@@ -337,14 +342,11 @@ impl Plan {
         }
     }
 
-    /// Whose logs are to be the same in the end: a master's and a follower's.
-    pub fn pairs(&self) -> Vec<(HostId, HostId)> {
-        let (master, follower) = match self.takeover {
-            None => (CAST.master, CAST.follower),
-            Some(_) => (CAST.follower, CAST.master),
-        };
-        let second = self.second.then_some((master, SECOND));
-        [Some((master, follower)), second].into_iter().flatten().collect()
+    /// The brokers.
+    pub fn brokers(&self) -> Vec<HostId> {
+        let follower = self.follower.then_some(CAST.follower);
+        let second = self.second.then_some(SECOND);
+        [Some(CAST.master), follower, second].into_iter().flatten().collect()
     }
 
     /// What the checkers need to know.

@@ -91,8 +91,8 @@ fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
     let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), judge);
     let mut violation = world.run(before_the_end(plan)).cloned();
     // What the master has now, its follower must have in the end.
-    let owed: Vec<u64> =
-        plan.pairs().into_iter().map(|(master, _)| log_end(plan, world.disk(master))).collect();
+    let master = master_of(plan, &world);
+    let owed = log_end(plan, world.disk(master));
     violation = violation.or_else(|| world.run(plan.ends_at).cloned());
     if violation.is_none() {
         let ending = Ending::read(&plan.setup(), world.disk(CAST.master));
@@ -100,8 +100,8 @@ fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
     }
     let checkers = world.observer().checkers();
     let (mut looked, excused) = (checkers.looked(), checkers.ledger().excused());
-    if violation.is_none() && plan.follower {
-        for ((master, follower), owed) in plan.pairs().into_iter().zip(owed) {
+    if violation.is_none() {
+        for follower in plan.brokers().into_iter().filter(|broker| *broker != master) {
             match compare_logs(plan, &mut world, (master, follower), owed) {
                 Ok(records) => looked.push(("replica", records)),
                 Err(found) => violation = violation.or(Some(found)),
@@ -123,6 +123,16 @@ fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
         looked,
         excused,
     }
+}
+
+/// Who is the master: after a takeover, who says so.
+fn master_of<J: Judge>(plan: &Plan, world: &World<J>) -> HostId {
+    let is_master = |host: &HostId| {
+        let machine = world.machine(*host).and_then(|machine| machine.downcast_ref::<Broker>());
+        machine.is_some_and(Broker::is_master)
+    };
+    let took_over = plan.takeover.and_then(|_| plan.brokers().into_iter().skip(1).find(is_master));
+    took_over.unwrap_or(CAST.master)
 }
 
 fn log_end(plan: &Plan, disk: &MemoryDisk) -> u64 {

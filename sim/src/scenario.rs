@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::check::{ClientKind, Flush, Replication};
 use crate::digest::Digest;
 use crate::fault::FaultKind;
+use crate::plan::Gone;
 
 /// The scenario that runs when none is named.
 pub const SKELETON: &str = include_str!("../../scenarios/skeleton.toml");
@@ -36,6 +37,9 @@ pub struct Scenario {
     /// Whether the follower takes the master's place, after the faults.
     #[serde(default)]
     pub takeover: bool,
+    /// How the master may go then; each of them when left out.
+    #[serde(default = "every_way")]
+    pub gone: Vec<Gone>,
     /// Flush mode of the brokers; drawn when left out.
     #[serde(default)]
     pub flush: Option<Flush>,
@@ -73,6 +77,10 @@ pub enum Victims {
     Brokers,
     /// Everybody else.
     Clients,
+}
+
+fn every_way() -> Vec<Gone> {
+    vec![Gone::Dead, Gone::DiskLost, Gone::CutOff]
 }
 
 fn one() -> u8 {
@@ -119,6 +127,9 @@ impl Scenario {
             if a >= b {
                 return Err(ScenarioError(format!("{earlier} ({a}) must come before {later} ({b})")));
             }
+        }
+        if scenario.gone.is_empty() || scenario.takeover && !scenario.follower {
+            return Err(ScenarioError("a takeover needs a follower and a way for the master to go".into()));
         }
         if !(1..=NAME_SERVERS_MAX).contains(&scenario.name_servers) {
             return Err(ScenarioError(format!("name_servers must lie in 1..={NAME_SERVERS_MAX}")));

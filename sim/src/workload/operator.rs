@@ -1,7 +1,10 @@
-//! An operator who finds the master gone: looks whether the slave serves, and after a while makes it the master.
+//! An operator who finds the master gone: looks whether a slave serves, and after a while makes one the master: of several, once
+//! all have told what they hold, one of those that hold the most.
 
+use gantry_core::broker::ha::compare::{Lead, lead};
 use gantry_core::io::{Effect, Env, Input, Machine, Now};
 use gantry_core::time::{Duration, Instant};
+use gantry_core::wire::body::{self, EpochEntryCache};
 use gantry_core::wire::{Command, Ext};
 use gantry_disk::MemoryDisk;
 
@@ -16,15 +19,16 @@ const INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Tag {
     Look,
+    Compare(usize),
     Promote,
 }
 
 /// What the operator is to do, counted from the start of its only life.
 #[derive(Clone, Debug)]
 pub struct Orders {
-    /// The slave.
-    pub slave: std::sync::Arc<str>,
-    /// Until then it is only looked at.
+    /// The slaves.
+    pub slaves: Vec<std::sync::Arc<str>>,
+    /// Until then one is only looked at.
     pub promote_after: Duration,
 }
 
@@ -36,6 +40,8 @@ pub struct Operator {
     next: Instant,
     asking: bool,
     is_done: bool,
+    /// What each slave holds, as far as it was told.
+    held: Vec<Option<EpochEntryCache>>,
     rpc: Rpc<Tag>,
 }
 
@@ -43,9 +49,11 @@ impl Operator {
     /// Its life: from when the master is gone.
     pub fn new(options: ClientOptions, orders: Orders, now: Now) -> Operator {
         let promote_at = now.mono + orders.promote_after;
+        let held = vec![None; orders.slaves.len()];
         Operator {
             options,
             orders,
+            held,
             promote_at,
             next: now.mono + INTERVAL,
             asking: false,
@@ -59,6 +67,10 @@ impl Operator {
         match (tag, command.map(|command| command.code)) {
             (Tag::Promote, Some(reply::SUCCESS)) => self.is_done = true,
             (Tag::Promote, _) => {}
+            (Tag::Compare(slave), Some(reply::SUCCESS)) => {
+                self.held[*slave] = command.and_then(|command| body::decode(&command.body).ok());
+            }
+            (Tag::Compare(_), _) => {}
             (
                 Tag::Look,
                 Some(
@@ -76,6 +88,13 @@ impl Operator {
                 env.out.push(Effect::Emit(Report::Broken { what }));
             }
         }
+    }
+
+    /// The first slave of which no other holds more.
+    fn best(&self) -> usize {
+        let known: Vec<&EpochEntryCache> = self.held.iter().flatten().collect();
+        let is_best = |this: &&EpochEntryCache| known.iter().all(|other| lead(this, other) == Lead::None);
+        known.iter().position(is_best).unwrap_or(0)
     }
 
     fn take_events(&mut self, env: &mut ClientEnv<'_>) {
@@ -106,7 +125,14 @@ impl Machine<MemoryDisk> for Operator {
         }
         self.next = now.mono + INTERVAL;
         self.asking = true;
-        let (command, tag) = if now.mono >= self.promote_at {
+        let unknown = self.held.iter().position(Option::is_none).filter(|_| self.held.len() > 1);
+        let mut slave = self.orders.slaves[0].clone();
+        let (command, tag) = if now.mono >= self.promote_at && unknown.is_some() {
+            let at = unknown.unwrap_or(0);
+            slave = self.orders.slaves[at].clone();
+            (Command::request(code::GET_BROKER_EPOCH_CACHE, Ext::None), Tag::Compare(at))
+        } else if now.mono >= self.promote_at {
+            slave = self.orders.slaves[self.best()].clone();
             let change = Command::request(code::UPDATE_BROKER_CONFIG, Ext::None);
             (change.with_body("brokerRole=SYNC_MASTER\n".to_owned()), Tag::Promote)
         } else {
@@ -122,7 +148,6 @@ impl Machine<MemoryDisk> for Operator {
             };
             (requests::pull(&pull), Tag::Look)
         };
-        let slave = self.orders.slave.clone();
         self.rpc.call(now, env, &slave, command, REQUEST_TIMEOUT, tag);
     }
 

@@ -47,6 +47,8 @@ pub mod code {
     pub const QUERY_CONSUMER_OFFSET: i32 = 14;
     /// UPDATE_CONSUMER_OFFSET.
     pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
+    /// GET_BROKER_EPOCH_CACHE.
+    pub const GET_BROKER_EPOCH_CACHE: i32 = 1007;
     /// UPDATE_BROKER_CONFIG.
     pub const UPDATE_BROKER_CONFIG: i32 = 25;
     /// HEART_BEAT.

@@ -152,19 +152,7 @@ impl Epochs {
 
     /// What both logs have for sure: this one, which ends at `end`, and a master's.
     pub(crate) fn shared(&self, end: u64, master: &[EpochEntry], master_end: u64) -> Shared {
-        let end_of = |entries: &[EpochEntry], at: usize, end: u64| {
-            entries.get(at + 1).map_or(end, |next| next.start_offset.min(end))
-        };
-        for (at, ours) in self.entries.iter().enumerate().rev() {
-            let theirs = master
-                .iter()
-                .position(|entry| (entry.epoch, entry.start_offset) == (ours.epoch, ours.start_offset));
-            if let Some(theirs) = theirs.filter(|_| ours.start_offset <= end) {
-                let shared = end_of(&self.entries, at, end).min(end_of(master, theirs, master_end));
-                return Shared::UpTo(shared);
-            }
-        }
-        Shared::Unknown
+        shared_up_to(&self.entries, end, master, master_end).map_or(Shared::Unknown, Shared::UpTo)
     }
 
     /// What a slave's log has behind the end of this one, in the newest epoch that both have: not what the slave wrote after
@@ -202,6 +190,24 @@ impl Epochs {
             assert!(a.epoch < b.epoch && a.start_offset <= b.start_offset, "epochs rise");
         }
     }
+}
+
+/// Up to where two logs are the same for sure: the end of the newest epoch that both have.
+pub(super) fn shared_up_to(
+    entries: &[EpochEntry],
+    end: u64,
+    others: &[EpochEntry],
+    others_end: u64,
+) -> Option<u64> {
+    let end_of = |entries: &[EpochEntry], at: usize, end: u64| {
+        entries.get(at + 1).map_or(end, |next| next.start_offset.min(end))
+    };
+    entries.iter().enumerate().rev().filter(|(_, entry)| entry.start_offset <= end).find_map(|(at, entry)| {
+        let is_same =
+            |other: &EpochEntry| (other.epoch, other.start_offset) == (entry.epoch, entry.start_offset);
+        let other = others.iter().position(is_same)?;
+        Some(end_of(entries, at, end).min(end_of(others, other, others_end)))
+    })
 }
 
 fn checksum(lines: &str) -> u32 {

@@ -8,6 +8,7 @@
 //!
 //! Absent on purpose: any change of role (see `promote.rs` beside this folder).
 
+pub mod compare;
 pub(crate) mod cut;
 pub(crate) mod epochs;
 mod flow;
