@@ -111,6 +111,15 @@ probes! {
         TablesTakenAtStart: "a broker takes at its start what the log carries of its tables",
         TablesCold: "what the log carries of the tables must be fetched",
         HalfRecord: "half a record is cleared away before a slave writes",
+        ListStale: "the members of a group change while a client asks for them",
+        HeldWhenLeaving: "an ordered queue goes while the application holds messages of it",
+        HeldWhenBack: "messages of an ordered queue wait for what was handed out of it before",
+        LockedAnew: "a queue lock comes back to a client that had lost it",
+        BackNotTaken: "a message cannot be sent back and waits at its client",
+        PulledOutside: "a client pulls from outside of what a queue holds",
+        SettledLate: "an application settles what no longer counts",
+        SentAgain: "a send that failed is tried again by its client",
+        RouteKept: "no name server answers and a client keeps its routes",
         MasterUnready: "a slave drops its stream because its next segment is not durable yet",
     }
 }

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gantry_core::broker::store::{FlushMode, StoreConfig};
-use gantry_core::broker::{Broker, BrokerConfig, BrokerEvent, BrokerRole};
+use gantry_core::broker::{Broker, BrokerCommand, BrokerConfig, BrokerEvent, BrokerRole};
 use gantry_core::io::Protocol;
 use gantry_core::namesrv::{self, NameServer, NameServerConfig};
 use gantry_core::time::{Duration, Instant};
 
 use crate::check::{ClientKind, Flush, Replication};
-use crate::history::{Report, Tell};
+use crate::history::{Halt, Report, Tell};
 use crate::plan::{CAST, NAME_SERVERS, NAMES, OPERATOR, Plan, SECOND, place};
 use crate::process::Process;
 use crate::workload::administrator::Administrator;
@@ -27,10 +27,22 @@ use crate::workload::watcher::Watcher;
 use crate::workload::{ClientOptions, Names};
 use crate::world::{HostId, HostPlan, Life};
 
-const NAME_SERVER_PORT: u16 = 9876;
-const BROKER_PORT: u16 = 10911;
+pub(crate) const NAME_SERVER_PORT: u16 = 9876;
+pub(crate) const BROKER_PORT: u16 = 10911;
 /// Replication is on the port after the broker's.
-const HA_PORT: u16 = BROKER_PORT + 1;
+pub(crate) const HA_PORT: u16 = BROKER_PORT + 1;
+
+impl Halt for namesrv::Command {
+    fn halt() -> Self {
+        namesrv::Command::Stop
+    }
+}
+
+impl Halt for BrokerCommand {
+    fn halt() -> Self {
+        BrokerCommand::Stop
+    }
+}
 
 impl Tell for namesrv::Event {
     fn report(self) -> Option<Report> {
@@ -204,7 +216,7 @@ fn host(
     // Of clients, what they report is enough.
     let tapped = !listens.is_empty();
     let spawn = Box::new(spawn);
-    HostPlan { name: NAMES[index], ip: ip(index), listens, starts, tapped, cold_per_mille, spawn }
+    HostPlan { name: NAMES[index].to_owned(), ip: ip(index), listens, starts, tapped, cold_per_mille, spawn }
 }
 
 /// A broker's lives: after a takeover the two have changed places.
@@ -255,8 +267,14 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
     }
     // Longer than any fault: what a slave has is always heard of.
     config.ha.tail_wait = Duration::from_secs(600);
+    config.store = store_config(plan, config.store);
+    config
+}
+
+/// The store of a broker, as the plan says.
+pub(crate) fn store_config(plan: &Plan, usual: StoreConfig) -> StoreConfig {
     let tiny = plan.sizes.segment_bytes < 1 << 20;
-    config.store = StoreConfig {
+    StoreConfig {
         segment_bytes: plan.sizes.segment_bytes,
         queue_file_entries: plan.sizes.queue_file_entries,
         flush: match plan.flush {
@@ -270,11 +288,10 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
         cleans_forcibly: false,
         recover_slice_bytes: plan.sizes.recover_slice_bytes,
         // Small enough to be full now and then, where segments are small too.
-        index_slots: if tiny { 50 } else { config.store.index_slots },
-        index_entries: if tiny { 120 } else { config.store.index_entries },
-        index_batch_entries: if tiny { 16 } else { config.store.index_batch_entries },
+        index_slots: if tiny { 50 } else { usual.index_slots },
+        index_entries: if tiny { 120 } else { usual.index_entries },
+        index_batch_entries: if tiny { 16 } else { usual.index_batch_entries },
         delay_levels: plan.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
-        ..config.store
-    };
-    config
+        ..usual
+    }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 use gantry_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
+pub use crate::workload::client::ClientReport;
+
 /// The topics of a world are numbered; this is what they are called.
 pub fn topic_name(topic: u8) -> String {
     format!("topic-{topic}")
@@ -237,6 +239,8 @@ pub enum Report {
     Ask(AskReport),
     /// Of administration.
     Admin(AdminReport),
+    /// Of an application over the client machine.
+    Client(ClientReport),
 }
 
 /// What the client that looks for messages tells.
@@ -485,6 +489,17 @@ pub enum OrderedReport {
         /// At which offset.
         offset: i64,
     },
+}
+
+/// What a machine is told by a host that wants to end it cleanly.
+pub trait Halt {
+    /// The command.
+    fn halt() -> Self;
+}
+
+/// The simulated clients have no other command.
+impl Halt for () {
+    fn halt() -> Self {}
 }
 
 /// What a machine tells its host, as far as the checkers care.

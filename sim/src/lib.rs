@@ -10,6 +10,7 @@
 //! | [`clock`] | a host's view of it |
 //! | [`process`] | a running machine, tapped |
 //! | [`world`] | hosts, network, deaths |
+//! | [`fleet`] | worlds of applications over the client machine |
 //! | [`fault`] | what goes wrong: a list drawn before the run |
 //! | [`history`] | what workloads report |
 //! | [`workload`] | clients: raw protocol drivers |
@@ -24,6 +25,7 @@ pub mod cluster;
 pub mod digest;
 pub mod engine;
 pub mod fault;
+pub mod fleet;
 pub mod history;
 pub mod log;
 pub mod plan;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
 use crate::fault::{self, Fault, FaultEntry, FaultPlan, Target, Way};
+use crate::fleet::{self, FleetPlan};
 use crate::history::Reader;
 use crate::scenario::{Scenario, ScenarioError, Victims};
 use crate::workload::administrator::{self, TopicEdit};
@@ -219,6 +220,9 @@ pub struct Plan {
     /// What the manager does.
     #[serde(default, with = "shared")]
     pub manager: Rc<Vec<Order>>,
+    /// The applications and broker groups of a world that has these in place of the usual hosts.
+    #[serde(default)]
+    pub fleet: Option<FleetPlan>,
     /// The delay of each level, in seconds.
     pub delays_s: Vec<u64>,
     /// All is mended by then.
@@ -267,6 +271,10 @@ impl Plan {
         let names_start = Instant::from_nanos(if is_late { names.below(NAMES_LATE_NANOS) } else { 0 });
         let mut faults =
             fault::draw(&mut root.fork("faults"), &fault_plan(scenario, name_servers, &mut names));
+        let fleet = scenario.fleet.as_ref().map(|shape| fleet::draw(&root, scenario, shape));
+        if let Some(fleet) = &fleet {
+            faults = fleet::faults(&mut root.fork("faults"), scenario, fleet, name_servers, flush);
+        }
         let takeover = scenario
             .takeover
             .then(|| Takeover::draw(&mut root.fork("takeover"), scenario.faults_until(), &scenario.gone));
@@ -315,7 +323,8 @@ impl Plan {
                 SENDS_FROM,
                 until,
             )),
-            delays_s: draw_delays(&mut root.fork("delays")),
+            delays_s: draw_delays(&mut root.fork("delays"), fleet.is_none()),
+            fleet,
             healed_at: takeover.map_or(scenario.faults_until(), |takeover| takeover.back_at),
             audit_at: scenario.audit_at(),
             ends_at: scenario.ends_at(),
@@ -349,6 +358,14 @@ impl Plan {
         [Some(CAST.master), follower, second].into_iter().flatten().collect()
     }
 
+    /// What the hosts are called, by their ids.
+    pub fn names(&self) -> Vec<String> {
+        match &self.fleet {
+            Some(fleet) => fleet.names(self.name_servers),
+            None => NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
     /// What the checkers need to know.
     pub fn setup(&self) -> Setup {
         Setup {
@@ -380,13 +397,15 @@ impl Plan {
             self.options.network.cut_frames,
             self.options.turn_inputs_max
         )];
+        let names = self.names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         for (index, entry) in self.faults.iter().enumerate() {
             let nanos = entry.at.as_nanos();
             let left_out = if entry.disabled { " (left out)" } else { "" };
             let (secs, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
             lines.push(format!(
                 "fault {index}: {secs}.{nanos:09} s {}{left_out}",
-                entry.fault.describe(&NAMES)
+                entry.fault.describe(&names)
             ));
         }
         lines
@@ -534,8 +553,8 @@ fn draw_idle_limit(rng: &mut Rng) -> u64 {
 }
 
 /// Delays as RocketMQ has them, or so short that sixteen tries go by.
-fn draw_delays(rng: &mut Rng) -> Vec<u64> {
-    if rng.one_in(3) {
+fn draw_delays(rng: &mut Rng, may_be_real: bool) -> Vec<u64> {
+    if rng.one_in(3) && may_be_real {
         return vec![1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
     }
     (1..=18).map(|level| level / 2 + 1).collect()

@@ -18,7 +18,7 @@ use gantry_core::wire::Packet;
 use gantry_disk::MemoryDisk;
 
 use crate::clock::SimClock;
-use crate::history::{Report, Tell};
+use crate::history::{Halt, Report, Tell};
 
 /// What entered or left a machine in a turn.
 #[derive(Clone, Debug)]
@@ -265,6 +265,8 @@ pub enum Arrival {
 pub trait Process {
     /// Puts an input into the inbox.
     fn push(&mut self, arrival: Arrival);
+    /// Puts the wish into the inbox that it end cleanly.
+    fn ask_to_stop(&mut self);
     /// Takes a turn with at most `inputs` inputs.
     fn turn(&mut self, now: Now, inputs: usize) -> Turn;
     /// What the last turn wants of the network.
@@ -300,6 +302,7 @@ impl<M> Process for Running<M>
 where
     M: Machine<MemoryDisk> + 'static,
     M::Event: Tell,
+    M::Command: Halt,
 {
     fn push(&mut self, arrival: Arrival) {
         self.inbox.push_back(match arrival {
@@ -308,6 +311,10 @@ where
             Arrival::Drained(conn) => Input::Drained { conn },
             Arrival::Closed(conn, why) => Input::Closed { conn, why },
         });
+    }
+
+    fn ask_to_stop(&mut self) {
+        self.inbox.push_back(Input::Command(M::Command::halt()));
     }
 
     fn turn(&mut self, now: Now, inputs: usize) -> Turn {

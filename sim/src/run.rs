@@ -9,8 +9,10 @@ use gantry_core::time::Instant;
 use gantry_disk::MemoryDisk;
 
 use crate::check::ending::{Ending, Log};
+use crate::check::fleet::{Truth, Watch};
 use crate::check::{Checkers, ClientKind, registered, replica};
 use crate::cluster;
+use crate::fleet::{self, FleetPlan};
 use crate::log;
 use crate::plan::{CAST, Plan};
 use crate::world::{HostId, Kind, Observer, Stats, Violation, World};
@@ -60,9 +62,15 @@ pub fn run(plan: &Plan) -> Outcome {
     run_with(plan, plan.options.trace, Checkers::new(plan.setup()))
 }
 
-/// [`run`], judged by `judge`, who sees all lines of the machines' logs if it is to be `verbose`.
+/// [`run`], judged by `judge`, who sees all lines of the machines' logs if it is to be `verbose`. A fleet's world has checkers of
+/// its own.
 pub(crate) fn run_with(plan: &Plan, verbose: bool, judge: impl Judge) -> Outcome {
-    let body = || log::with_log(verbose, || run_to_end(plan, judge));
+    let body = || {
+        log::with_log(verbose, || match &plan.fleet {
+            Some(fleet) => run_fleet(plan, fleet),
+            None => run_to_end(plan, judge),
+        })
+    };
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(outcome) => outcome,
         Err(payload) => {
@@ -133,6 +141,33 @@ fn master_of<J: Judge>(plan: &Plan, world: &World<J>) -> HostId {
     };
     let took_over = plan.takeover.and_then(|_| plan.brokers().into_iter().skip(1).find(is_master));
     took_over.unwrap_or(CAST.master)
+}
+
+fn run_fleet(plan: &Plan, fleet: &FleetPlan) -> Outcome {
+    let watch = Watch::new(plan, fleet);
+    let hosts = fleet::hosts(plan, fleet);
+    let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), watch);
+    let mut violation = world.run(plan.ends_at).cloned();
+    let mut looked = Vec::new();
+    if violation.is_none() {
+        let truth = Truth::read(plan, fleet, &mut world);
+        match world.observer().judge(plan, fleet, &truth) {
+            Ok(judged) => looked = judged,
+            Err((at, found)) => {
+                let (seed, digest, stats) = (plan.seed, world.digest(), world.stats());
+                return Outcome { seed, violation: Some((at, found)), digest, stats, looked, excused: 0 };
+            }
+        }
+    }
+    let at = world.now();
+    Outcome {
+        seed: plan.seed,
+        violation: violation.take().map(|violation| (at, violation)),
+        digest: world.digest(),
+        stats: world.stats(),
+        looked,
+        excused: 0,
+    }
 }
 
 fn log_end(plan: &Plan, disk: &MemoryDisk) -> u64 {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::check::{ClientKind, Flush, Replication};
 use crate::digest::Digest;
 use crate::fault::FaultKind;
+use crate::fleet::FleetShape;
 use crate::plan::Gone;
 
 /// The scenario that runs when none is named.
@@ -49,6 +50,9 @@ pub struct Scenario {
     /// Name servers at most; a seed draws how many there are.
     #[serde(default = "one")]
     pub name_servers: u8,
+    /// Applications and broker groups in place of the usual hosts.
+    #[serde(default)]
+    pub fleet: Option<FleetShape>,
     /// Clients beside the usual ones.
     #[serde(default)]
     pub clients: Vec<ClientKind>,
@@ -133,6 +137,15 @@ impl Scenario {
         }
         if !(1..=NAME_SERVERS_MAX).contains(&scenario.name_servers) {
             return Err(ScenarioError(format!("name_servers must lie in 1..={NAME_SERVERS_MAX}")));
+        }
+        if let Some(fleet) = &scenario.fleet
+            && (fleet.clients_min < 2
+                || fleet.clients_max < fleet.clients_min
+                || fleet.broker_groups == 0
+                || fleet.consumer_groups < 2)
+        {
+            let what = "fleet: 2 <= clients_min <= clients_max, broker_groups >= 1, consumer_groups >= 2";
+            return Err(ScenarioError(what.to_owned()));
         }
         if scenario.sends_until_s >= scenario.audit_at_s {
             let (a, b) = (scenario.sends_until_s, scenario.audit_at_s);

@@ -1,6 +1,6 @@
 //! Making a failing world small: what can be left out while the same checker still fails is left out.
 //!
-//! Faults first, then clients, then messages, then the durations of faults are halved, then the end is drawn near. Each step
+//! Faults first, then clients, then messages and the applications of fleets, then the durations of faults are halved, then the end is drawn near. Each step
 //! runs the world again; nothing here is drawn by chance.
 
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use gantry_core::time::Duration;
 use crate::fault::{Fault, FaultEntry};
 use crate::plan::Plan;
 use crate::run;
+use crate::workload::client::FleetSend;
 
 /// A failing plan on its way to become small.
 pub struct Shrinker<'a> {
@@ -46,12 +47,39 @@ impl Shrinker<'_> {
         self.drop_from("retried sends", sends, |plan, kept| {
             Rc::make_mut(&mut plan.retrier).sends = kept.to_vec();
         });
+        self.fleet();
         for index in 0..self.plan.faults.len() {
             while self.attempt("the duration of a fault", |plan| halve(&mut plan.faults[index])) {}
         }
-        if let Some((at, _)) = run::run(&self.plan).violation {
+        // A fleet is judged when everything has settled: its world must last.
+        if self.plan.fleet.is_none()
+            && let Some((at, _)) = run::run(&self.plan).violation
+        {
             self.attempt("the end", |plan| plan.ends_at = plan.ends_at.min(at + Duration::from_secs(1)));
         }
+    }
+
+    /// Applications, their sends, and topics that grow.
+    fn fleet(&mut self) {
+        let Some(fleet) = self.plan.fleet.clone() else { return };
+        let is_there = |at: &usize| !fleet.apps[*at].left_out;
+        let apps: Vec<usize> = (0..fleet.apps.len()).filter(is_there).collect();
+        self.drop_from("applications", apps, |plan, kept| {
+            for (at, app) in plan.fleet.iter_mut().flat_map(|fleet| fleet.apps.iter_mut()).enumerate() {
+                app.left_out = !kept.contains(&at);
+            }
+        });
+        let sends = fleet.apps.iter().enumerate();
+        let sends: Vec<(usize, FleetSend)> =
+            sends.flat_map(|(at, app)| app.sends.iter().map(move |send| (at, send.clone()))).collect();
+        self.drop_from("sends", sends, |plan, kept| {
+            for (at, app) in plan.fleet.iter_mut().flat_map(|fleet| fleet.apps.iter_mut()).enumerate() {
+                app.sends = kept.iter().filter(|(of, _)| *of == at).map(|(_, send)| send.clone()).collect();
+            }
+        });
+        self.drop_from("growth", fleet.growth, |plan, kept| {
+            plan.fleet.iter_mut().for_each(|fleet| fleet.growth = kept.to_vec());
+        });
     }
 
     /// Keeps a change if the same checker still fails.
@@ -94,9 +122,10 @@ impl Shrinker<'_> {
 
 fn halve(entry: &mut FaultEntry) {
     let lasts = match &mut entry.fault {
-        Fault::ProcessDeath { down, .. } | Fault::PowerLoss { down, .. } | Fault::DiskLoss { down, .. } => {
-            down
-        }
+        Fault::ProcessDeath { down, .. }
+        | Fault::PowerLoss { down, .. }
+        | Fault::CleanStop { down, .. }
+        | Fault::DiskLoss { down, .. } => down,
         Fault::Partition { lasts, .. }
         | Fault::Isolation { lasts, .. }
         | Fault::Pause { lasts, .. }

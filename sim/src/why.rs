@@ -258,6 +258,7 @@ impl Chronicle {
                 self.hosts.entry(host).or_default().died = Some((at, "its power failed"));
             }
             Fact::Failed { reason, .. } => self.step(at, host, format!("gives up: {reason}")),
+            Fact::AskedToStop { .. } => self.step(at, host, "is asked to stop".to_owned()),
             Fact::Paused => self.step(at, host, "stands still".to_owned()),
             Fact::Resumed => self.step(at, host, "goes on".to_owned()),
             Fact::Seen(seen) => self.on_seen(at, host, seen),

@@ -17,6 +17,8 @@ const TAKEOVER: &str = include_str!("../../scenarios/takeover.toml");
 const QUERIES: &str = include_str!("../../scenarios/queries.toml");
 const ADMINISTRATION: &str = include_str!("../../scenarios/administration.toml");
 const NAMES: &str = include_str!("../../scenarios/names.toml");
+const CLIENTS: &str = include_str!("../../scenarios/clients.toml");
+const CROWD: &str = include_str!("../../scenarios/crowd.toml");
 const QUIET: &str = include_str!("../../scenarios/quiet.toml");
 const THREADS: usize = 2;
 
@@ -114,6 +116,16 @@ fn nobody_minds_the_loss_of_name_servers() {
 }
 
 #[test]
+fn applications_keep_what_their_clients_promise() {
+    check_with_all_eyes(CLIENTS, 0..60, 10);
+}
+
+#[test]
+fn a_crowd_of_applications_settles() {
+    check(CROWD, 0..1);
+}
+
+#[test]
 fn nothing_fails_by_itself() {
     check(QUIET, 0..100);
 }
@@ -135,7 +147,8 @@ fn no_bug_that_was_found_comes_back() {
 
 #[test]
 fn a_plan_is_the_same_world_after_a_file() {
-    let texts = [SKELETON, DELAY, RETRY, ORDERLY, REGISTRATION, TAKEOVER, QUERIES, ADMINISTRATION, NAMES];
+    let texts =
+        [SKELETON, DELAY, RETRY, ORDERLY, REGISTRATION, TAKEOVER, QUERIES, ADMINISTRATION, NAMES, CLIENTS];
     for (text, seed) in texts.into_iter().zip(7..) {
         let plan = Plan::draw(&Scenario::parse(text).expect("shipped"), seed);
         let again = Plan::from_toml(&plan.to_toml()).expect("just written");

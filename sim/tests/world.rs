@@ -204,8 +204,8 @@ struct Ran {
 
 fn run(run: Run) -> Ran {
     let notes: Notes = Rc::default();
-    let plan = |name, last, listens, spawn| HostPlan {
-        name,
+    let plan = |name: &str, last, listens, spawn| HostPlan {
+        name: name.to_owned(),
         ip: Ipv4Addr::new(10, 0, 0, last),
         listens,
         starts: Instant::ZERO,

@@ -28,6 +28,7 @@ use super::route::{MASTER_ID, Routes};
 use super::trace::{Consumed, Note, TraceConfig};
 use super::{ANSWER, ClientEvent, Tag};
 use crate::io::{Disk, Effect, Env, Now};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{
     self, ConsumeFromWhere, ConsumeType, ConsumerData, GetConsumerListByGroupResponseBody,
@@ -239,13 +240,16 @@ pub(super) struct Consumer {
     out: BTreeMap<DeliveryId, Out>,
     /// Messages that administrators let the application consume.
     direct: BTreeMap<DeliveryId, Direct>,
-    /// Ordered queues that went to others while the application had a delivery: their locks go back with it.
+    /// Deliveries of ordered queues that the application still has although the queue was given back or begun anew. Until
+    /// they are settled nothing more of the queue is handed out, and its lock does not go back.
     leaving: BTreeMap<DeliveryId, MessageQueue>,
     next_delivery: u64,
     next_life: u64,
     served: Option<MessageQueue>,
     rebalance_at: Instant,
     is_asking_members: bool,
+    /// The members changed while their list was under way: it may be older than that.
+    is_list_stale: bool,
     commit_at: Instant,
     lock_at: Instant,
     is_stopped: bool,
@@ -301,6 +305,7 @@ impl Consumer {
             served: None,
             rebalance_at: Instant::ZERO,
             is_asking_members: false,
+            is_list_stale: false,
             commit_at: Instant::ZERO,
             lock_at: Instant::ZERO,
             is_stopped: false,
@@ -362,6 +367,10 @@ impl Consumer {
     /// The members of the group have changed, or may have.
     pub(super) fn rebalance_soon(&mut self, now: Instant) {
         self.rebalance_at = self.rebalance_at.min(now);
+        if self.is_asking_members {
+            Probe::ListStale.reached();
+            self.is_list_stale = true;
+        }
     }
 
     /// A broker knows this member now.
@@ -406,6 +415,7 @@ impl Consumer {
                 if is_back {
                     lane.done(offset);
                 } else {
+                    Probe::BackNotTaken.reached();
                     lane.park(offset, now + PARK);
                 }
             }
@@ -473,13 +483,14 @@ impl Consumer {
                 lane.doing = Doing::Nothing(if is_held { now } else { now + EMPTY_PAUSE });
             }
             response_code::PULL_OFFSET_MOVED => {
+                Probe::PulledOutside.reached();
                 // What was pulled before lies outside of what there is; late verdicts about it must not count.
                 self.next_life += 1;
                 let locked_until = lane.locked_until;
                 *lane = Lane::new(self.next_life, now);
                 lane.locked_until = locked_until;
                 lane.begin(header.next_begin_offset);
-                self.out.retain(|_, out| out.queue != *queue);
+                self.forget_deliveries(queue);
                 self.commit_queue(queue, tools);
             }
             _ => {}
@@ -518,13 +529,20 @@ impl Consumer {
     }
 
     fn end_delivery<D: Disk>(&mut self, id: DeliveryId, verdict: Verdict, tools: &mut Tools<'_, '_, D>) {
-        if let Some(queue) = self.leaving.remove(&id) {
+        if let Some(queue) = self.leaving.remove(&id)
+            && self.needs_lock()
+            && !self.lanes.contains_key(&queue)
+            && !self.is_held(&queue)
+        {
             self.unlock(&queue, tools);
         }
         if self.answer_direct(id, verdict, tools) {
             return;
         }
-        let Some(out) = self.out.remove(&id) else { return };
+        let Some(out) = self.out.remove(&id) else {
+            Probe::SettledLate.reached();
+            return;
+        };
         let now = tools.now.mono;
         let (is_clustering, is_chosen) = (self.is_clustering(), self.is_chosen());
         let Some(lane) = self.lanes.get_mut(&out.queue) else { return };
@@ -582,6 +600,25 @@ impl Consumer {
         tools.call(&address, command, ANSWER, Errand::Back(queue, offset, life));
     }
 
+    /// Whether the application has a delivery of an ordered queue from before it was given back or begun anew.
+    fn is_held(&self, queue: &MessageQueue) -> bool {
+        let is_held = self.leaving.values().any(|held| held == queue);
+        if is_held {
+            Probe::HeldWhenBack.reached();
+        }
+        is_held
+    }
+
+    /// What was handed out of a queue counts no more.
+    fn forget_deliveries(&mut self, queue: &MessageQueue) {
+        let forgotten = self.out.extract_if(.., |_, out| out.queue == *queue).map(|(id, _)| id);
+        let forgotten: Vec<DeliveryId> = forgotten.collect();
+        if self.config.orderly && !self.is_stopped && !forgotten.is_empty() {
+            Probe::HeldWhenLeaving.reached();
+            self.leaving.extend(forgotten.into_iter().map(|id| (id, queue.clone())));
+        }
+    }
+
     /// Gives all queues back at once.
     pub(super) fn stop<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         self.is_stopped = true;
@@ -589,8 +626,9 @@ impl Consumer {
         for queue in queues {
             self.give_back(&queue, tools);
         }
-        for (_, queue) in core::mem::take(&mut self.leaving) {
-            self.unlock(&queue, tools);
+        let left: BTreeSet<MessageQueue> = core::mem::take(&mut self.leaving).into_values().collect();
+        for queue in left.iter().filter(|_| self.needs_lock()) {
+            self.unlock(queue, tools);
         }
         self.tell_progress(tools);
         self.out.clear();
@@ -692,9 +730,10 @@ impl Consumer {
         let is_orderly = self.config.orderly;
         let needs_lock = self.needs_lock();
         while self.out.len() < self.config.deliveries_max {
-            let is_ready = |(_, lane): &(&MessageQueue, &Lane)| {
+            let is_ready = |(queue, lane): &(&MessageQueue, &Lane)| {
                 lane.has_waiting()
-                    && (!is_orderly || (lane.is_all_here() && lane.paused_until <= now))
+                    && (!is_orderly
+                        || (lane.is_all_here() && lane.paused_until <= now && !self.is_held(queue)))
                     && (!needs_lock || lane.is_locked(now))
             };
             let after = self.served.clone().unwrap_or_default();
@@ -721,7 +760,7 @@ impl Consumer {
         let mut due = Vec::from([self.commit_at]);
         due.extend((!self.is_asking_members).then_some(self.rebalance_at));
         due.extend((needs_lock && !self.lanes.is_empty()).then_some(self.lock_at));
-        for lane in self.lanes.values() {
+        for (queue, lane) in &self.lanes {
             if let Doing::Nothing(at) = lane.doing
                 && (!needs_lock || lane.locked_until.is_some_and(|until| until > at))
                 && !lane.is_full(&self.config)
@@ -732,6 +771,7 @@ impl Consumer {
             if self.config.orderly
                 && lane.has_waiting()
                 && lane.is_all_here()
+                && !self.is_held(queue)
                 && self.out.len() < self.config.deliveries_max
                 && (!needs_lock || lane.locked_until.is_some_and(|until| until > lane.paused_until))
             {
@@ -749,7 +789,13 @@ impl Consumer {
         for out in self.out.values() {
             assert!(self.lanes.contains_key(&out.queue), "what is handed out is of a queue of this member");
         }
-        self.lanes.values().for_each(Lane::check_invariants);
+        for queue in self.leaving.values() {
+            assert!(
+                self.config.orderly,
+                "only ordered queues wait for what was handed out of them: {queue:?}"
+            );
+        }
+        self.lanes.values().for_each(|lane| lane.check_invariants(&self.config));
     }
 }
 

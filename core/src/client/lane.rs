@@ -189,10 +189,14 @@ impl Lane {
         self.oldest().or(self.next)
     }
 
-    pub(super) fn check_invariants(&self) {
+    pub(super) fn check_invariants(&self, config: &ConsumerConfig) {
         let here =
             self.waiting.values().chain(self.handed.values()).chain(self.parked.values().map(|(_, m)| m));
         let bytes: usize = here.map(|message| message.body.len() + MESSAGE_BYTES).sum();
         assert_eq!(bytes, self.bytes, "the bytes of a lane are those of its messages");
+        // A pull leaves while there is room for one message, and brings as many as it asks for.
+        let most = config.queue_messages_max + usize::try_from(config.pull_messages_max).unwrap_or(0);
+        let count = self.waiting.len() + self.handed.len() + self.parked.len();
+        assert!(count <= most, "a queue holds {count} messages here, of {most}");
     }
 }

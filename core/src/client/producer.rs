@@ -29,6 +29,7 @@ use super::route::{AUTO_CREATE_TOPIC, MASTER_ID, NEW_TOPIC_QUEUES, Route, Routes
 use super::trace::{Note, TraceConfig};
 use super::{ClientEvent, RequestId, Tag};
 use crate::io::{Disk, Env, Now};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::MessageQueue;
 use crate::wire::code::{request_code, response_code};
@@ -494,6 +495,7 @@ impl Producer {
         if may_retry && job.tries_left > 0 && job.deadline > now + PAUSE {
             // The route may have changed; the next try takes what is known by then.
             tools.routes.refresh(now, &job.topic);
+            Probe::SentAgain.reached();
             job.state = State::Pause(now + PAUSE);
             return;
         }

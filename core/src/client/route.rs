@@ -8,6 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, MessageQueue, TopicRouteData};
 
@@ -193,6 +194,9 @@ impl Routes {
         if state.failures < self.servers.len() {
             state.ask_at = now;
             return Answer::Asking;
+        }
+        if state.route.is_some() {
+            Probe::RouteKept.reached();
         }
         state.failures = 0;
         state.ask_at = now + RETRY;

@@ -204,6 +204,7 @@ impl Administration {
             Fact::Seen(_)
             | Fact::PowerLost
             | Fact::Failed { .. }
+            | Fact::AskedToStop { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::TurnEnded { .. }

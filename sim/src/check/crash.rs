@@ -43,6 +43,7 @@ impl Checker for Crash {
             Fact::Started { .. }
             | Fact::Died(_)
             | Fact::PowerLost
+            | Fact::AskedToStop { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::Seen(_)

@@ -62,7 +62,8 @@ impl Checker for Kept {
             | Report::Retry(_)
             | Report::Ordered(_)
             | Report::Ask(_)
-            | Report::Admin(_) => {}
+            | Report::Admin(_)
+            | Report::Client(_) => {}
         }
         Ok(())
     }

@@ -263,6 +263,7 @@ impl Ledger {
             | Fact::TurnEnded { .. }
             | Fact::Report(_)
             | Fact::DiskCompleted { .. }
+            | Fact::AskedToStop { .. }
             | Fact::Log(_) => {}
         }
     }
@@ -291,6 +292,7 @@ impl Ledger {
             Fact::Started { .. }
             | Fact::DiskCompleted { .. }
             | Fact::Failed { .. }
+            | Fact::AskedToStop { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::Seen(_)
@@ -390,7 +392,8 @@ impl Ledger {
             | Report::SlaveServed
             | Report::Ordered(_)
             | Report::Ask(_)
-            | Report::Admin(_) => {}
+            | Report::Admin(_)
+            | Report::Client(_) => {}
         }
     }
 

@@ -65,7 +65,8 @@ impl Checker for Liveness {
             | Report::SlaveServed
             | Report::Ordered(_)
             | Report::Ask(_)
-            | Report::Admin(_) => {}
+            | Report::Admin(_)
+            | Report::Client(_) => {}
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ impl Stops {
             | Fact::TurnEnded { .. }
             | Fact::Report(_)
             | Fact::DiskCompleted { .. }
+            | Fact::AskedToStop { .. }
             | Fact::Log(_) => {}
         }
     }

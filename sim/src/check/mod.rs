@@ -12,6 +12,7 @@ pub mod crash;
 pub mod delays;
 pub mod durability;
 pub mod ending;
+pub mod fleet;
 pub mod kept;
 pub mod ledger;
 pub mod liveness;

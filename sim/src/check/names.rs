@@ -127,6 +127,7 @@ impl Checker for Names {
             Fact::Seen(_)
             | Fact::PowerLost
             | Fact::Failed { .. }
+            | Fact::AskedToStop { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::TurnEnded { .. }

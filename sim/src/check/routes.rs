@@ -215,6 +215,7 @@ impl Checker for Routes {
             Fact::Seen(_)
             | Fact::PowerLost
             | Fact::Failed { .. }
+            | Fact::AskedToStop { .. }
             | Fact::Paused
             | Fact::TurnEnded { .. }
             | Fact::Report(_)

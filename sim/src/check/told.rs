@@ -157,6 +157,7 @@ impl BrokerView {
             Fact::Started { .. }
             | Fact::PowerLost
             | Fact::Failed { .. }
+            | Fact::AskedToStop { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::TurnEnded { .. }

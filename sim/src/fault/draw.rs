@@ -105,6 +105,9 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             Fault::Partition { a, b, way, lasts: spread(rng, PARTITION_MAX) }
         }
         FaultKind::Pause => Fault::Pause { host: pick(rng, targets)?.host, lasts: spread(rng, PAUSE_MAX) },
+        FaultKind::CleanStop => {
+            Fault::CleanStop { host: pick(rng, targets)?.host, down: spread(rng, DOWN_MAX) }
+        }
         FaultKind::Latency => {
             let (a, b) = pair(rng, plan)?;
             let extra = spread(rng, Duration::from_secs(2));

@@ -61,6 +61,8 @@ pub enum FaultKind {
     Isolation,
     /// [`Fault::Pause`].
     Pause,
+    /// [`Fault::CleanStop`].
+    CleanStop,
     /// [`Fault::Latency`].
     Latency,
     /// [`Fault::SlowDisk`].
@@ -104,6 +106,7 @@ impl fmt::Display for FaultKind {
             FaultKind::Partition => "partition",
             FaultKind::Isolation => "isolation",
             FaultKind::Pause => "pause",
+            FaultKind::CleanStop => "clean-stop",
             FaultKind::Latency => "latency",
             FaultKind::SlowDisk => "slow-disk",
             FaultKind::FullDisk => "full-disk",
@@ -174,6 +177,13 @@ pub enum Fault {
         /// For how long.
         lasts: Duration,
     },
+    /// A process is asked to stop, has [`STOP_WINDOW`] for it, and is started again later: what an operator does.
+    CleanStop {
+        /// Which.
+        host: HostId,
+        /// From its end to its next start.
+        down: Duration,
+    },
     /// A link becomes slow.
     Latency {
         /// One end.
@@ -243,6 +253,9 @@ pub enum DiskOperation {
 /// Within this the syncs come that are to fail.
 pub const FAILED_SYNC_WINDOW: Duration = Duration::from_secs(20);
 
+/// A process that was asked to stop is ended after this, whether it has stopped by itself or not.
+pub const STOP_WINDOW: Duration = Duration::from_secs(10);
+
 /// A death at a disk operation that does not come about within this happens between two turns.
 pub const DEATH_WINDOW: Duration = Duration::from_secs(20);
 
@@ -270,6 +283,7 @@ impl Fault {
                 window + *apart * hosts.len() as u32 + *down
             }
             Fault::DiskLoss { down, .. } => *down,
+            Fault::CleanStop { down, .. } => STOP_WINDOW + *down,
             Fault::FailedSync { .. } => FAILED_SYNC_WINDOW,
             Fault::Reset { .. } => Duration::ZERO,
             Fault::Partition { lasts, .. }
@@ -288,6 +302,7 @@ impl Fault {
             Fault::ProcessDeath { host, .. }
             | Fault::Isolation { host, .. }
             | Fault::Pause { host, .. }
+            | Fault::CleanStop { host, .. }
             | Fault::FullDisk { host, .. }
             | Fault::FailedSync { host, .. }
             | Fault::DiskErrors { host, .. }
@@ -317,6 +332,7 @@ impl Fault {
             | Fault::Partition { .. }
             | Fault::Isolation { .. }
             | Fault::Pause { .. }
+            | Fault::CleanStop { .. }
             | Fault::Latency { .. }
             | Fault::SlowDisk { .. }
             | Fault::DiskLoss { .. } => None,
@@ -333,6 +349,7 @@ impl Fault {
             Fault::Partition { .. } => FaultKind::Partition,
             Fault::Isolation { .. } => FaultKind::Isolation,
             Fault::Pause { .. } => FaultKind::Pause,
+            Fault::CleanStop { .. } => FaultKind::CleanStop,
             Fault::Latency { .. } => FaultKind::Latency,
             Fault::SlowDisk { .. } => FaultKind::SlowDisk,
             Fault::FullDisk { .. } => FaultKind::FullDisk,
@@ -370,6 +387,7 @@ impl Fault {
             }
             Fault::Isolation { host, lasts } => format!("isolation of {} for {lasts:?}", name(host)),
             Fault::Pause { host, lasts } => format!("pause of {} for {lasts:?}", name(host)),
+            Fault::CleanStop { host, down } => format!("clean stop of {}, back after {down:?}", name(host)),
             Fault::Latency { a, b, extra, lasts } => {
                 format!("{extra:?} more latency between {} and {} for {lasts:?}", name(a), name(b))
             }

@@ -8,6 +8,7 @@
 
 pub mod administrator;
 pub mod asker;
+pub mod client;
 pub mod consumer;
 pub mod delayer;
 pub mod desk;
@@ -20,6 +21,7 @@ pub mod requests;
 pub mod retrier;
 pub mod route;
 pub mod rpc;
+pub mod steward;
 pub mod watcher;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use gantry_core::time::{Duration, Instant};
 use gantry_disk::{CAPACITY_DEFAULT_BYTES, MemoryDisk};
 
 use super::{Event, Fact, HostId, Observer, World};
-use crate::fault::{DEATH_WINDOW, Death, DiskOperation, FAILED_SYNC_WINDOW, Fault, Way};
+use crate::fault::{DEATH_WINDOW, Death, DiskOperation, FAILED_SYNC_WINDOW, Fault, STOP_WINDOW, Way};
 use crate::probe::FaultProbe;
 
 /// Who keeps silent for longer is given up by others.
@@ -32,7 +32,7 @@ impl<O: Observer> World<O> {
         let fault = self.faults[index].fault.clone();
         self.digest.word(0x40 + index as u64);
         if self.tracer.is_some() {
-            let names: Vec<&str> = self.hosts.iter().map(|host| host.plan.name).collect();
+            let names: Vec<&str> = self.hosts.iter().map(|host| host.plan.name.as_str()).collect();
             let text = fault.describe(&names);
             self.trace_fault(index, &text);
         }
@@ -63,6 +63,7 @@ impl<O: Observer> World<O> {
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
             Fault::Pause { host, lasts } => self.pause(host, index, lasts),
+            Fault::CleanStop { host, down } => self.ask_to_stop(host, index, down),
             Fault::Latency { a, b, extra, lasts } => {
                 self.slow_down(a, b, extra.as_nanos() as u64);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -121,6 +122,7 @@ impl<O: Observer> World<O> {
                 }
             }
             Fault::Pause { host, .. } => self.resume(host, index),
+            Fault::CleanStop { host, down } => self.end_stopped(host, index, down),
             Fault::Latency { a, b, extra, .. } => self.speed_up(a, b, extra.as_nanos() as u64),
             Fault::SlowDisk { host, extra, .. } => {
                 self.hosts[host.0].disk_delay_nanos -= extra.as_nanos() as u64;
@@ -233,6 +235,25 @@ impl<O: Observer> World<O> {
         host.dark_until = host.dark_until.max(now + down);
         self.engine.schedule(now + down, Event::Start { host: id });
         self.tell(id, Fact::PowerLost);
+    }
+
+    fn ask_to_stop(&mut self, id: HostId, index: usize, down: Duration) {
+        let now = self.engine.now();
+        let host = &mut self.hosts[id.0];
+        let Some(process) = &mut host.process else { return };
+        process.ask_to_stop();
+        self.fault_marks[index].life = host.life;
+        self.engine.schedule(now + STOP_WINDOW, Event::FaultEnds { index });
+        self.tell(id, Fact::AskedToStop { down });
+        self.wake(id);
+    }
+
+    fn end_stopped(&mut self, id: HostId, index: usize, down: Duration) {
+        let host = &self.hosts[id.0];
+        if host.process.is_some() && host.life == self.fault_marks[index].life {
+            self.die(id, Death::Process);
+            self.engine.schedule(self.engine.now() + down, Event::Start { host: id });
+        }
     }
 
     fn pause(&mut self, id: HostId, index: usize, lasts: Duration) {

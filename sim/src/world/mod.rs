@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use gantry_core::io::{ConnId, DiskError, Machine, Now, Protocol};
 use gantry_core::rng::Rng;
-use gantry_core::time::Instant;
+use gantry_core::time::{Duration, Instant};
 use gantry_disk::{MemoryDisk, Ticket};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ use crate::clock::Skew;
 use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::fault::{Death, FaultEntry};
-use crate::history::{Report, Tell};
+use crate::history::{Halt, Report, Tell};
 use crate::log::Line;
 use crate::process::{ProbeOptions, Process, Running, Seen};
 
@@ -67,6 +67,7 @@ impl Life {
     where
         M: Machine<MemoryDisk> + 'static,
         M::Event: Tell,
+        M::Command: Halt,
     {
         Box::new(Running::new(machine, self.options, self.now, self.disk, self.rng))
     }
@@ -75,7 +76,7 @@ impl Life {
 /// A host to be.
 pub struct HostPlan {
     /// For people.
-    pub name: &'static str,
+    pub name: String,
     /// Its address.
     pub ip: Ipv4Addr,
     /// Ports it listens on, and what is spoken there by the accepting side.
@@ -108,6 +109,11 @@ pub enum Fact<'a> {
         reason: &'a str,
         /// Whether it is to be started again.
         restart: bool,
+    },
+    /// Its host was asked to end it cleanly, and does so within [`crate::fault::STOP_WINDOW`].
+    AskedToStop {
+        /// From its end to the next life.
+        down: Duration,
     },
     /// The process stands still.
     Paused,

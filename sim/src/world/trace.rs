@@ -18,7 +18,7 @@ impl<O: Observer> World<O> {
     pub(super) fn trace_with(&mut self, id: HostId, write: impl FnOnce(&mut String)) {
         let Some(tracer) = &mut self.tracer else { return };
         let now = self.engine.now().as_nanos();
-        let name = self.hosts[id.0].plan.name;
+        let name = self.hosts[id.0].plan.name.as_str();
         tracer.line.clear();
         let _ = write!(tracer.line, "{:4}.{:09} {name:<10} ", now / 1_000_000_000, now % 1_000_000_000);
         write(&mut tracer.line);

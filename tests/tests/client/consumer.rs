@@ -226,6 +226,38 @@ fn ordered_queues_never_reorder() {
 }
 
 #[test]
+fn an_ordered_queue_that_comes_back_waits_for_what_is_still_held() {
+    let mut world = World::new(&[9876], &[10911]);
+    let queue = MessageQueue::new("T", "b10911", 3);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    produce(&mut world, 10..13, &Target::Queue(queue.clone()), None);
+    let member = |n| consumer(n, ConsumerConfig { orderly: true, ..group() });
+    world.start_client(1, member(1));
+    let mut held = None;
+    consume(&mut world, &[1], Duration::from_secs(5), |delivery| {
+        let is_first = &delivery.messages[0].body[..] == b"10";
+        held = held.or(is_first.then_some(delivery.id));
+        (!is_first).then_some(Verdict::Consumed)
+    });
+    let held = held.expect("the first of them came");
+    // Another one gets the queue, but not its lock, and gives it back.
+    world.start_client(2, member(2));
+    let seen = consume(&mut world, &[1, 2], Duration::from_secs(10), all_consumed);
+    assert!(seen[&2].queues["T"].contains(&queue), "{:?}", seen[&2].queues);
+    assert_eq!(seen[&2].bodies, []);
+    world.command(2, ClientCommand::Stop);
+    let seen = consume(&mut world, &[1, 2], Duration::from_secs(10), all_consumed);
+    assert!(seen[&1].queues["T"].contains(&queue), "{:?}", seen[&1].queues);
+    assert_eq!(seen[&1].bodies, [], "nothing of it while the application is at it");
+    world.command(1, ClientCommand::Settle(held, Verdict::Consumed));
+    let seen = consume(&mut world, &[1], Duration::from_secs(10), all_consumed);
+    assert_eq!(seen[&1].bodies, [(10, 0), (11, 0), (12, 0)], "from where the group had come");
+    produce(&mut world, 13..14, &Target::Queue(queue), None);
+    let seen = consume(&mut world, &[1], Duration::from_secs(1), all_consumed);
+    assert_eq!(seen[&1].bodies, [(13, 0)], "its lock did not go back with the old delivery");
+}
+
+#[test]
 fn tags_choose_and_offsets_are_kept() {
     let mut world = World::new(&[9876], &[10911]);
     produce(&mut world, 0..10, &Target::RoundRobin, Some("a"));

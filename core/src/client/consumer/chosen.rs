@@ -62,7 +62,12 @@ impl Consumer {
         *lane = Lane::new(self.next_life, tools.now.mono);
         lane.locked_until = locked_until;
         lane.begin(offset);
-        self.out.retain(|_, out| out.queue != *queue);
+        if self.is_chosen() {
+            // Whoever chooses places need not settle what came from others.
+            self.out.retain(|_, out| out.queue != *queue);
+        } else {
+            self.forget_deliveries(queue);
+        }
         self.commit_queue(queue, tools);
     }
 

@@ -34,6 +34,7 @@ impl Consumer {
         tools: &mut Tools<'_, '_, D>,
     ) {
         self.is_asking_members = false;
+        let is_stale = core::mem::take(&mut self.is_list_stale);
         let Outcome::Reply(reply) = outcome else { return };
         if reply.code != response_code::SUCCESS {
             return;
@@ -46,6 +47,9 @@ impl Consumer {
         if members.contains(&self.client_id) {
             self.divide(Some(&members), tools);
             self.look_for_twins(broker, tools);
+        }
+        if is_stale {
+            self.rebalance_soon(tools.now.mono);
         }
     }
 
@@ -108,17 +112,10 @@ impl Consumer {
     pub(super) fn give_back<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
         self.commit_queue(queue, tools);
         self.lanes.remove(queue);
-        let held: Vec<DeliveryId> =
-            self.out.iter().filter(|(_, out)| out.queue == *queue).map(|(id, _)| *id).collect();
-        for id in &held {
-            self.out.remove(id);
-        }
-        if self.needs_lock() {
-            match held.first() {
-                // The next owner must not begin while the application is at it.
-                Some(id) if !self.is_stopped => drop(self.leaving.insert(*id, queue.clone())),
-                Some(_) | None => self.unlock(queue, tools),
-            }
+        self.forget_deliveries(queue);
+        // The next owner must not begin while the application is at it.
+        if self.needs_lock() && !self.is_held(queue) {
+            self.unlock(queue, tools);
         }
     }
 
@@ -170,13 +167,19 @@ impl Consumer {
         for queue in asked {
             let Some(lane) = self.lanes.get_mut(queue) else { continue };
             if granted.lock_ok_mq_set.contains(queue) {
-                if lane.locked_until.is_none_or(|until| until <= now) {
+                let is_anew = lane.locked_until.is_none_or(|until| until <= now);
+                if is_anew {
+                    if lane.next.is_some() {
+                        Probe::LockedAnew.reached();
+                    }
                     // Another member may have had it: what it committed counts, not what was known before.
                     self.next_life += 1;
                     *lane = Lane::new(self.next_life, now);
-                    self.out.retain(|_, out| out.queue != *queue);
                 }
                 lane.locked_until = Some(now + LOCK_VALID);
+                if is_anew {
+                    self.forget_deliveries(queue);
+                }
             } else {
                 lane.locked_until = None;
                 self.lock_at = self.lock_at.min(now + REBALANCE_RETRY);
