@@ -600,25 +600,6 @@ impl Consumer {
         tools.call(&address, command, ANSWER, Errand::Back(queue, offset, life));
     }
 
-    /// Whether the application has a delivery of an ordered queue from before it was given back or begun anew.
-    fn is_held(&self, queue: &MessageQueue) -> bool {
-        let is_held = self.leaving.values().any(|held| held == queue);
-        if is_held {
-            Probe::HeldWhenBack.reached();
-        }
-        is_held
-    }
-
-    /// What was handed out of a queue counts no more.
-    fn forget_deliveries(&mut self, queue: &MessageQueue) {
-        let forgotten = self.out.extract_if(.., |_, out| out.queue == *queue).map(|(id, _)| id);
-        let forgotten: Vec<DeliveryId> = forgotten.collect();
-        if self.config.orderly && !self.is_stopped && !forgotten.is_empty() {
-            Probe::HeldWhenLeaving.reached();
-            self.leaving.extend(forgotten.into_iter().map(|id| (id, queue.clone())));
-        }
-    }
-
     /// Gives all queues back at once.
     pub(super) fn stop<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         self.is_stopped = true;

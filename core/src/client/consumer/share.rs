@@ -119,6 +119,25 @@ impl Consumer {
         }
     }
 
+    /// Whether the application has a delivery of an ordered queue from before it was given back or begun anew.
+    pub(super) fn is_held(&self, queue: &MessageQueue) -> bool {
+        let is_held = self.leaving.values().any(|held| held == queue);
+        if is_held {
+            Probe::HeldWhenBack.reached();
+        }
+        is_held
+    }
+
+    /// What was handed out of a queue counts no more.
+    pub(super) fn forget_deliveries(&mut self, queue: &MessageQueue) {
+        let forgotten = self.out.extract_if(.., |_, out| out.queue == *queue).map(|(id, _)| id);
+        let forgotten: Vec<DeliveryId> = forgotten.collect();
+        if self.config.orderly && !self.is_stopped && !forgotten.is_empty() {
+            Probe::HeldWhenLeaving.reached();
+            self.leaving.extend(forgotten.into_iter().map(|id| (id, queue.clone())));
+        }
+    }
+
     pub(super) fn unlock<D: Disk>(&self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
         let Some(address) = tools.routes.address(&queue.broker_name, MASTER_ID).cloned() else { return };
         let command = self.lock_command(request_code::UNLOCK_BATCH_MQ, BTreeSet::from([queue.clone()]));
