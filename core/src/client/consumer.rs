@@ -364,22 +364,6 @@ impl Consumer {
         }
     }
 
-    /// The members of the group have changed, or may have.
-    pub(super) fn rebalance_soon(&mut self, now: Instant) {
-        self.rebalance_at = self.rebalance_at.min(now);
-        if self.is_asking_members {
-            Probe::ListStale.reached();
-            self.is_list_stale = true;
-        }
-    }
-
-    /// A broker knows this member now.
-    pub(super) fn on_heard(&mut self, now: Instant) {
-        if self.lanes.is_empty() {
-            self.rebalance_soon(now);
-        }
-    }
-
     /// Nothing more can be learnt about a topic now. The retry topic is made when it is first needed.
     pub(super) fn on_no_route<D: Disk>(
         &mut self,

@@ -4,6 +4,22 @@
 use super::*;
 
 impl Consumer {
+    /// The members of the group have changed, or may have.
+    pub(in super::super) fn rebalance_soon(&mut self, now: Instant) {
+        self.rebalance_at = self.rebalance_at.min(now);
+        if self.is_asking_members {
+            Probe::ListStale.reached();
+            self.is_list_stale = true;
+        }
+    }
+
+    /// A broker knows this member now.
+    pub(in super::super) fn on_heard(&mut self, now: Instant) {
+        if self.lanes.is_empty() {
+            self.rebalance_soon(now);
+        }
+    }
+
     pub(super) fn rebalance<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         if self.is_asking_members || self.rebalance_at > tools.now.mono {
             return;
