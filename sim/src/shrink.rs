@@ -125,7 +125,8 @@ fn halve(entry: &mut FaultEntry) {
         Fault::ProcessDeath { down, .. }
         | Fault::PowerLoss { down, .. }
         | Fault::CleanStop { down, .. }
-        | Fault::DiskLoss { down, .. } => down,
+        | Fault::DiskLoss { down, .. }
+        | Fault::AtMoment { down, .. } => down,
         Fault::Partition { lasts, .. }
         | Fault::Isolation { lasts, .. }
         | Fault::Pause { lasts, .. }

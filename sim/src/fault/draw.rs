@@ -6,7 +6,7 @@
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 
-use super::{DiskOperation, Fault, FaultEntry, FaultKind, Way};
+use super::{Death, DiskOperation, Fault, FaultEntry, FaultKind, Moment, Way};
 use crate::world::HostId;
 
 /// A host that things can happen to.
@@ -45,6 +45,7 @@ const SPARE_BYTES_MAX: u64 = 256 << 10;
 /// One error alone and several in a row are different things.
 const ERRORS_MAX: u64 = 4;
 const OPERATION_MAX: u64 = 40;
+const MOMENTS_MAX: u64 = 12;
 /// Of so many deaths one comes at once, and the others in a disk operation: while something is written, not yet synced.
 const AT_ONCE_IN: u64 = 3;
 
@@ -132,6 +133,8 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
         FaultKind::DiskLoss => Fault::DiskLoss { host: disks.last()?.host, down: spread(rng, DOWN_MAX) },
         FaultKind::WriteError => disk_errors(rng, &disks, DiskOperation::Write)?,
         FaultKind::ReadError => disk_errors(rng, &disks, DiskOperation::Read)?,
+        FaultKind::DeathAtMoment => at_moment(rng, &disks, Death::Process)?,
+        FaultKind::PowerLossAtMoment => at_moment(rng, &disks, Death::Power)?,
     })
 }
 
@@ -142,6 +145,12 @@ fn full_disk(rng: &mut Rng, host: HostId) -> Fault {
 fn disk_errors(rng: &mut Rng, disks: &[Target], operation: DiskOperation) -> Option<Fault> {
     let (host, count) = (pick(rng, disks)?.host, 1 + rng.below(ERRORS_MAX) as u32);
     Some(Fault::DiskErrors { host, operation, count, lasts: spread(rng, SLOW_MAX) })
+}
+
+fn at_moment(rng: &mut Rng, disks: &[Target], death: Death) -> Option<Fault> {
+    let (host, moment) = (pick(rng, disks)?.host, *pick(rng, Moment::ALL)?);
+    let nth = 1 + rng.below(MOMENTS_MAX) as u32;
+    Some(Fault::AtMoment { host, moment, nth, mid_turn: rng.one_in(2), death, down: spread(rng, DOWN_MAX) })
 }
 
 /// In which disk operation, or 0 for at once.
@@ -182,8 +191,12 @@ mod tests {
             count_max: 12,
             from: Instant::from_nanos(1_000_000_000),
             until: Instant::from_nanos(400_000_000_000),
-            kinds: [FaultKind::USUAL, &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError]]
-                .concat(),
+            kinds: [
+                FaultKind::USUAL,
+                &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError],
+                &[FaultKind::DeathAtMoment, FaultKind::PowerLossAtMoment],
+            ]
+            .concat(),
             targets: vec![target(0, false), target(1, true), target(2, true)],
             peers: vec![HostId(0), HostId(1), HostId(2)],
         }
@@ -201,7 +214,7 @@ mod tests {
                 kinds.insert(entry.fault.kind());
             }
         }
-        assert_eq!(kinds.len(), 12, "every kind is drawn: {kinds:?}");
+        assert_eq!(kinds.len(), 14, "every kind is drawn: {kinds:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! failure small by hand, or by a program.
 
 mod draw;
+mod moment;
 
 use std::fmt;
 
@@ -12,11 +13,13 @@ use gantry_core::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use draw::{FaultPlan, Target, draw};
+pub use moment::Moment;
 
 use crate::world::HostId;
 
 /// How a life ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Death {
     /// The process is gone, the kernel and its page cache are there.
     Process,
@@ -79,6 +82,10 @@ pub enum FaultKind {
     WriteError,
     /// [`Fault::DiskErrors`] of reads.
     ReadError,
+    /// [`Fault::AtMoment`] of a process.
+    DeathAtMoment,
+    /// [`Fault::AtMoment`] of the power.
+    PowerLossAtMoment,
 }
 
 impl FaultKind {
@@ -115,6 +122,8 @@ impl fmt::Display for FaultKind {
             FaultKind::DiskLoss => "disk-loss",
             FaultKind::WriteError => "write-error",
             FaultKind::ReadError => "read-error",
+            FaultKind::DeathAtMoment => "death-at-moment",
+            FaultKind::PowerLossAtMoment => "power-loss-at-moment",
         })
     }
 }
@@ -231,6 +240,21 @@ pub enum Fault {
         /// How many.
         count: u32,
     },
+    /// A host dies at a moment of its protocol, if that comes within [`DEATH_WINDOW`].
+    AtMoment {
+        /// Which.
+        host: HostId,
+        /// When.
+        moment: Moment,
+        /// At which of them, from 1.
+        nth: u32,
+        /// What left in that turn is lost with it.
+        mid_turn: bool,
+        /// How.
+        death: Death,
+        /// Until it is started again.
+        down: Duration,
+    },
     /// A host dies and comes back with an empty disk.
     DiskLoss {
         /// Which.
@@ -284,6 +308,8 @@ impl Fault {
             }
             Fault::DiskLoss { down, .. } => *down,
             Fault::CleanStop { down, .. } => STOP_WINDOW + *down,
+            // Before the moments of a recovery comes another death.
+            Fault::AtMoment { down, .. } => *down + DEATH_WINDOW + *down,
             Fault::FailedSync { .. } => FAILED_SYNC_WINDOW,
             Fault::Reset { .. } => Duration::ZERO,
             Fault::Partition { lasts, .. }
@@ -307,6 +333,7 @@ impl Fault {
             | Fault::FailedSync { host, .. }
             | Fault::DiskErrors { host, .. }
             | Fault::DiskLoss { host, .. }
+            | Fault::AtMoment { host, .. }
             | Fault::SlowDisk { host, .. } => some.contains(host),
             Fault::PowerLoss { hosts, .. } => hosts.iter().all(|host| some.contains(host)),
             Fault::Reset { a, b } | Fault::Partition { a, b, .. } | Fault::Latency { a, b, .. } => {
@@ -317,7 +344,13 @@ impl Fault {
 
     /// Whether it ends lives.
     pub fn is_death(&self) -> bool {
-        matches!(self, Fault::ProcessDeath { .. } | Fault::PowerLoss { .. } | Fault::DiskLoss { .. })
+        matches!(
+            self,
+            Fault::ProcessDeath { .. }
+                | Fault::PowerLoss { .. }
+                | Fault::DiskLoss { .. }
+                | Fault::AtMoment { .. }
+        )
     }
 
     /// Whose disk refuses something.
@@ -335,6 +368,7 @@ impl Fault {
             | Fault::CleanStop { .. }
             | Fault::Latency { .. }
             | Fault::SlowDisk { .. }
+            | Fault::AtMoment { .. }
             | Fault::DiskLoss { .. } => None,
         }
     }
@@ -357,6 +391,8 @@ impl Fault {
             Fault::DiskLoss { .. } => FaultKind::DiskLoss,
             Fault::DiskErrors { operation: DiskOperation::Write, .. } => FaultKind::WriteError,
             Fault::DiskErrors { operation: DiskOperation::Read, .. } => FaultKind::ReadError,
+            Fault::AtMoment { death: Death::Process, .. } => FaultKind::DeathAtMoment,
+            Fault::AtMoment { death: Death::Power, .. } => FaultKind::PowerLossAtMoment,
         }
     }
 
@@ -394,6 +430,11 @@ impl Fault {
             Fault::FailedSync { host, count } => format!("{count} syncs of {} fail", name(host)),
             Fault::DiskLoss { host, down } => {
                 format!("{} dies and loses its disk, back after {down:?}", name(host))
+            }
+            Fault::AtMoment { host, moment, nth, mid_turn, death, down } => {
+                let (name, words) = (name(host), moment.words());
+                let place = if *mid_turn { "in that turn" } else { "after that turn" };
+                format!("{death} of {name} {words} (number {nth}, {place}), back after {down:?}")
             }
             Fault::SlowDisk { host, extra, lasts } => {
                 format!("disk of {} slower by {extra:?} for {lasts:?}", name(host))

@@ -4,7 +4,7 @@ use gantry_core::time::{Duration, Instant};
 use gantry_disk::{CAPACITY_DEFAULT_BYTES, MemoryDisk};
 
 use super::{Event, Fact, HostId, Observer, World};
-use crate::fault::{DEATH_WINDOW, Death, DiskOperation, FAILED_SYNC_WINDOW, Fault, STOP_WINDOW, Way};
+use crate::fault::{DEATH_WINDOW, Death, DiskOperation, FAILED_SYNC_WINDOW, Fault, Moment, STOP_WINDOW, Way};
 use crate::probe::FaultProbe;
 
 /// Who keeps silent for longer is given up by others.
@@ -18,6 +18,27 @@ pub(super) struct Doom {
     death: Death,
     /// Until the next life.
     down: Duration,
+}
+
+/// A death that waits for a moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trap {
+    doom: Doom,
+    moment: Moment,
+    /// How many are still to come.
+    left: u32,
+    mid_turn: bool,
+    /// Only from this life on.
+    life: u32,
+}
+
+/// What a turn has sprung.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sprung {
+    /// The host dies in it.
+    MidTurn,
+    /// The host dies after it.
+    AfterTurn,
 }
 
 /// What a fault found when it began.
@@ -83,6 +104,18 @@ impl<O: Observer> World<O> {
                 self.tell(host, Fact::PowerLost);
                 self.engine.schedule(now + down, Event::Start { host });
             }
+            Fault::AtMoment { host, moment, nth, mid_turn, death, down } => {
+                let is_recovery = moment == Moment::Recovering;
+                let life = self.hosts[host.0].life + u32::from(is_recovery);
+                let doom = Doom { index, death, down };
+                self.hosts[host.0].traps.push(Trap { doom, moment, left: nth, mid_turn, life });
+                let mut until = now + DEATH_WINDOW;
+                if is_recovery {
+                    self.fulfil(host, Doom { death: Death::Process, ..doom });
+                    until = until + down;
+                }
+                self.engine.schedule(until, Event::FaultEnds { index });
+            }
             Fault::SlowDisk { host, extra, lasts } => {
                 self.hosts[host.0].disk_delay_nanos += extra.as_nanos() as u64;
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -108,6 +141,7 @@ impl<O: Observer> World<O> {
                 }
             }
             Fault::Reset { .. } | Fault::DiskLoss { .. } => {}
+            Fault::AtMoment { host, .. } => self.hosts[host.0].traps.retain(|trap| trap.doom.index != index),
             Fault::FailedSync { host, .. } => self.hosts[host.0].failing_syncs = 0,
             Fault::Partition { a, b, way, .. } => {
                 self.mend(a, b);
@@ -190,6 +224,28 @@ impl<O: Observer> World<O> {
             Some(doom) => self.fulfil(id, doom),
             None => self.die(id, Death::Process),
         }
+    }
+
+    /// Whether a death has waited for this turn; then it is the host's doom.
+    pub(super) fn spring(&mut self, id: HostId) -> Option<Sprung> {
+        let host = &mut self.hosts[id.0];
+        let (seen, life) = (&self.seen, host.life);
+        let is_due = |trap: &mut Trap| {
+            if trap.life <= life && trap.moment.is_in(seen) {
+                trap.left -= 1;
+            }
+            trap.left == 0
+        };
+        let at = host.traps.iter_mut().position(is_due)?;
+        let trap = host.traps.remove(at);
+        host.doom = Some(trap.doom);
+        let (sprung, probe) = if trap.mid_turn {
+            (Sprung::MidTurn, FaultProbe::DiedMidMoment)
+        } else {
+            (Sprung::AfterTurn, FaultProbe::DiedAfterMoment)
+        };
+        probe.reached();
+        Some(sprung)
     }
 
     fn fulfil(&mut self, id: HostId, doom: Doom) {

@@ -220,6 +220,8 @@ struct Host {
     paused_until: Instant,
     life: u32,
     doom: Option<faults::Doom>,
+    /// Deaths that wait for a moment of its protocol.
+    traps: Vec<faults::Trap>,
     /// Its last process wants nobody but people to start it again.
     gave_up: bool,
     turn_at: Option<Instant>,
@@ -301,6 +303,7 @@ impl<O: Observer> World<O> {
                 paused_until: Instant::ZERO,
                 life: 0,
                 doom: None,
+                traps: Vec::new(),
                 gave_up: false,
                 turn_at: None,
                 turn_stamp: 0,

@@ -5,6 +5,7 @@ use gantry_core::node::Turn;
 use gantry_core::time::{Duration, Instant};
 use gantry_disk::{PendingKind, Ticket};
 
+use super::faults::Sprung;
 use super::{Event, Fact, HostId, Life, Observer, World};
 use crate::fault::Death;
 use crate::log;
@@ -109,8 +110,12 @@ impl<O: Observer> World<O> {
         self.digest.word(self.engine.now().as_nanos());
         self.digest.word(id.0 as u64);
         let turn = process.turn(now, inputs);
-        let kept = !process.disk().is_dead();
         process.take_seen(&mut self.seen);
+        let sprung = if process.disk().is_dead() { None } else { self.spring(id) };
+        if sprung == Some(Sprung::MidTurn) {
+            process.disk().kill();
+        }
+        let kept = !process.disk().is_dead();
         self.show_seen(id, kept);
         self.show_log(id, kept);
         let mut outputs = std::mem::take(process.outputs());
@@ -130,6 +135,10 @@ impl<O: Observer> World<O> {
             *process.outputs() = outputs;
         }
         self.watch_disk(id);
+        if sprung == Some(Sprung::AfterTurn) {
+            self.on_killed(id);
+            return;
+        }
         match turn {
             Turn::Idle { deadline: None } => {}
             Turn::Idle { deadline: Some((at, _)) } => {

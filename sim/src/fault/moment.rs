@@ -1,0 +1,83 @@
+//! Moments of the protocol at which a death means most.
+//!
+//! A time in nanoseconds finds them by luck only: between an append and its sync lie a few milliseconds of ten minutes.
+
+use gantry_core::wire::Packet;
+use serde::{Deserialize, Serialize};
+
+use crate::process::Seen;
+use crate::workload::requests::code;
+
+/// A moment in the life of a broker.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moment {
+    /// What was appended waits for its sync.
+    Appended,
+    /// The sync has come, and what waited for it is answered.
+    Synced,
+    /// What was appended goes to a slave.
+    Replicating,
+    /// A slave has taken a part of its master's log.
+    Replicated,
+    /// A slave has said how far it is, and what waited for it is answered.
+    Confirmed,
+    /// A consumer's offset has come.
+    Committed,
+    /// Recovery, or what follows it: one of the first turns of a life.
+    Recovering,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: &[Moment] = &[
+        Moment::Appended,
+        Moment::Synced,
+        Moment::Replicating,
+        Moment::Replicated,
+        Moment::Confirmed,
+        Moment::Committed,
+        Moment::Recovering,
+    ];
+
+    /// Whether a turn has it, by what entered and left in it.
+    pub fn is_in(self, turn: &[Seen]) -> bool {
+        turn.iter().any(|seen| match (self, seen) {
+            (Moment::Appended, Seen::Sync { path, .. }) => path.starts_with("commitlog/"),
+            (Moment::Synced, Seen::Synced { result, .. }) => result.is_ok(),
+            (Moment::Replicating, Seen::Send { packet: Packet::HaBlock { body, .. }, .. })
+            | (Moment::Replicated, Seen::Received { packet: Packet::HaBlock { body, .. }, .. }) => {
+                !body.is_empty()
+            }
+            (Moment::Confirmed, Seen::Received { packet: Packet::HaReport { .. }, .. }) => true,
+            (Moment::Committed, Seen::Received { packet: Packet::Command(command), .. }) => {
+                !command.is_response() && command.code == code::UPDATE_CONSUMER_OFFSET
+            }
+            // Every turn counts.
+            (Moment::Recovering, Seen::Settled) => true,
+            (
+                Moment::Appended
+                | Moment::Synced
+                | Moment::Replicating
+                | Moment::Replicated
+                | Moment::Confirmed
+                | Moment::Committed
+                | Moment::Recovering,
+                _,
+            ) => false,
+        })
+    }
+
+    /// In words, after the name of its host.
+    pub fn words(self) -> &'static str {
+        match self {
+            Moment::Appended => "as it waits for the sync of what it appended",
+            Moment::Synced => "as a sync has come",
+            Moment::Replicating => "as it sends its log to a slave",
+            Moment::Replicated => "as it takes its master's log",
+            Moment::Confirmed => "as a slave says how far it is",
+            Moment::Committed => "as a consumer commits an offset",
+            Moment::Recovering => "as it recovers from another death",
+        }
+    }
+}
