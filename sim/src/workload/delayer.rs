@@ -1,4 +1,4 @@
-//! Delayed messages: sends them, and reads their topic from its beginning, over and over in each life.
+//! Delayed messages: sends them, and reads their topic from its beginning in each life, and whenever its broker was gone.
 //!
 //! Each attempt is reported with its outcome, each message that is read with its place; the checker knows the times.
 
@@ -116,7 +116,8 @@ impl Delayer {
             }
             Event::Reply(Tag::Pull(lane), command) => self.on_pull(now, lane, &command, env),
             Event::Lost(Tag::Pull(lane)) | Event::NotSent(Tag::Pull(lane)) => {
-                self.lanes[lane].doing = Doing::Nothing(now.mono + RETRY_DELAY);
+                // A broker that has lost its power may have other messages at the offsets that were read: who goes on there misses them.
+                self.lanes[lane] = Lane { next: 0, doing: Doing::Nothing(now.mono + RETRY_DELAY) };
             }
             Event::Request(_) => {}
         }
