@@ -73,6 +73,7 @@ probes! {
         TornTail: "a recovery meets a record that is not whole",
         LogBelowCheckpoint: "the commit log ends before the checkpoint",
         OffsetClamped: "a committed offset lies beyond the end of its queue",
+        DelayProgressTakenBack: "a power loss took the copies of delayed messages, and their level goes back",
         JournalTorn: "the journal of offsets ends in the middle of a record",
         TopicMadeAgain: "a topic of the store is missing in the file of topics",
         PullWoken: "a held pull is woken by a message",

@@ -660,7 +660,7 @@ impl Broker {
             if self.delays.follow_one(*level, *offset) {
                 self.delays_back = self.delays.file.generation();
             }
-            self.offsets.note_delay(*level, *offset);
+            self.offsets.note_delay(*level, *offset, self.store.log_end());
         }
     }
 

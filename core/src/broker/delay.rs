@@ -5,7 +5,9 @@
 //! head of each queue is looked at, at its time.
 //!
 //! An offset counts as *safe*, and goes to `delayOffset.json` and the journal of offsets, once what was delivered up to it is as
-//! safe as the modes of the store demand: no death takes a delayed message away. Copies that were written and not yet safe when the
+//! safe as the modes of the store demand. The journal says with each offset where the log ends that holds those copies, so that after a
+//! power loss that took them the offset does not count; the file, which says nothing of the log, is written up to what is synced. So
+//! no death takes a delayed message away. Copies that were written and not yet safe when the
 //! process died come once more; under asynchronous flush and replication those are the copies of the very turn it died in.
 //!
 //! Absent on purpose: the exact times of RocketMQ 5 (`TIMER_DELIVER_MS` and its kin), which have a store of their own.
@@ -49,7 +51,38 @@ struct Level {
     safe: i64,
     /// Ends of delivered records that are not safe yet, with the offset that is safe with them.
     delivered: VecDeque<(u64, i64)>,
+    /// Everything below it is delivered, and synced: power loss does not take it back.
+    durable: i64,
+    /// The same as `delivered` for what is safe and not synced.
+    unsynced: VecDeque<(u64, i64)>,
+    /// What the journal was told last.
+    told: i64,
+    /// What the journal says: offsets, and where the log must end for each to count, oldest first.
+    claims: Vec<(i64, u64)>,
     due: Due,
+}
+
+impl Level {
+    fn new() -> Level {
+        Level {
+            queue: None,
+            next: 0,
+            safe: 0,
+            delivered: VecDeque::new(),
+            durable: 0,
+            unsynced: VecDeque::new(),
+            told: 0,
+            claims: Vec::new(),
+            due: Due::Never,
+        }
+    }
+
+    /// Begins at an offset that is known for good.
+    fn set(&mut self, offset: i64) {
+        (self.next, self.safe, self.durable, self.told) = (offset, offset, offset, offset);
+        self.delivered.clear();
+        self.unsynced.clear();
+    }
 }
 
 /// `delayOffset.json`
@@ -72,7 +105,7 @@ pub(super) struct Delays {
 
 impl Delays {
     pub(super) fn new(levels: usize) -> Delays {
-        let level = |_| Level { queue: None, next: 0, safe: 0, delivered: VecDeque::new(), due: Due::Never };
+        let level = |_| Level::new();
         Delays {
             levels: (0..levels).map(level).collect(),
             version: DataVersion::default(),
@@ -115,8 +148,7 @@ impl Delays {
         let Some(level) = at.and_then(|at| self.levels.get_mut(at)) else { return false };
         let goes_back = offset < level.safe;
         if level.safe != offset {
-            (level.next, level.safe) = (offset, offset);
-            level.delivered.clear();
+            level.set(offset);
             self.file.touch();
         }
         if goes_back {
@@ -131,18 +163,46 @@ impl Delays {
         self.levels.iter().enumerate().map(|(at, level)| (at as i32 + 1, level.safe)).collect()
     }
 
-    /// A level is at least so far, says the file or the journal.
-    pub(super) fn advance_to(&mut self, level: i32, offset: i64) {
-        let at = usize::try_from(level).ok().and_then(|level| level.checked_sub(1));
-        if let Some(level) = at.and_then(|at| self.levels.get_mut(at)) {
-            level.next = level.next.max(offset);
-            level.safe = level.next;
+    /// A level is at least so far, says the file.
+    fn advance_to(&mut self, level: i32, offset: i64) {
+        if let Some(level) = self.level_mut(level) {
+            level.set(level.next.max(offset));
         }
     }
 
-    /// The store is recovered: finds the queues, and looks at their heads.
-    pub(super) fn begin(&mut self, store: &Store) {
+    /// A level is so far, says the journal, if the log ends at `end` or behind it.
+    pub(super) fn claim(&mut self, level: i32, offset: i64, end: u64) {
+        if let Some(level) = self.level_mut(level) {
+            level.claims.push((offset, end));
+        }
+    }
+
+    fn level_mut(&mut self, level: i32) -> Option<&mut Level> {
+        let at = usize::try_from(level).ok()?.checked_sub(1)?;
+        self.levels.get_mut(at)
+    }
+
+    /// The store is recovered: finds the queues, and looks at their heads. Gives the levels that the journal had told of, with what is
+    /// true of them.
+    pub(super) fn begin(&mut self, store: &Store) -> Vec<(i32, i64)> {
+        let mut told = Vec::new();
         for (at, level) in self.levels.iter_mut().enumerate() {
+            let claims = core::mem::take(&mut level.claims);
+            let holds = claims.iter().rfind(|(_, end)| *end <= store.log_end());
+            if let Some((offset, _)) = holds {
+                level.set(level.next.max(*offset));
+            }
+            if claims.last() != holds {
+                Probe::DelayProgressTakenBack.reached();
+                tracing::warn!(
+                    level = at + 1,
+                    offset = level.next,
+                    "delayed messages whose delivery was lost are delivered again"
+                );
+            }
+            if !claims.is_empty() {
+                told.push((at as i32 + 1, level.next));
+            }
             level.queue = store.find_queue(names::SCHEDULE_TOPIC, at as i32);
             if let Some(queue) = level.queue {
                 let end = store.max_offset(queue);
@@ -153,11 +213,12 @@ impl Delays {
                         end,
                         "delay offset lies beyond its queue"
                     );
-                    (level.next, level.safe) = (end, end);
+                    level.set(end);
                 }
                 level.due = Due::At(Instant::ZERO);
             }
         }
+        told
     }
 
     /// A queue gained entries. The head of an empty one is due no sooner than after the whole delay.
@@ -177,21 +238,27 @@ impl Delays {
         }
     }
 
-    /// Offsets that became safe: `f` gets level and offset.
-    pub(super) fn settle_safe(&mut self, visible: u64, mut f: impl FnMut(i32, i64)) {
+    /// Offsets that became safe: `f` gets level, offset, and where the log ends that holds what was delivered.
+    pub(super) fn settle_safe(&mut self, visible: u64, synced: u64, mut f: impl FnMut(i32, i64, u64)) {
         for (at, level) in self.levels.iter_mut().enumerate() {
-            let before = level.safe;
-            while let Some((end, next)) = level.delivered.front().copied()
-                && end <= visible
-            {
-                level.delivered.pop_front();
-                level.safe = next;
+            while let Some(delivered) = level.delivered.pop_front_if(|(end, _)| *end <= visible) {
+                level.safe = delivered.1;
+                level.unsynced.push_back(delivered);
             }
-            if level.safe != before {
-                f(at as i32 + 1, level.safe);
+            if let Some((end, offset)) = level.unsynced.back().filter(|(_, offset)| *offset != level.told) {
+                level.told = *offset;
+                f(at as i32 + 1, *offset, *end);
+            }
+            while let Some((_, offset)) = level.unsynced.pop_front_if(|(end, _)| *end <= synced) {
+                level.durable = offset;
                 self.file.touch();
             }
         }
+    }
+
+    /// Whether all that is safe is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.levels.iter().all(|level| level.unsynced.is_empty()) && self.file.is_clean()
     }
 
     /// Whether the file should be written.
@@ -203,7 +270,7 @@ impl Delays {
     pub(super) fn take_json(&mut self, now: Instant) -> Vec<u8> {
         self.flush_due = now + FLUSH_INTERVAL;
         self.version.counter += 1;
-        self.to_json()
+        self.table(|level| level.durable)
     }
 
     /// How far each level is that was ever used, and where its queue ends.
@@ -214,7 +281,12 @@ impl Delays {
 
     /// The table as RocketMQ writes it.
     pub(super) fn to_json(&self) -> Vec<u8> {
-        let table: BTreeMap<i32, i64> = self.safe().into_iter().filter(|(_, safe)| *safe > 0).collect();
+        self.table(|level| level.safe)
+    }
+
+    fn table(&self, offset_of: impl Fn(&Level) -> i64) -> Vec<u8> {
+        let offsets = self.levels.iter().enumerate().map(|(at, level)| (at as i32 + 1, offset_of(level)));
+        let table: BTreeMap<i32, i64> = offsets.filter(|(_, offset)| *offset > 0).collect();
         let mut out = Vec::new();
         ObjectWriter::write(&mut out, |object| {
             object.member("dataVersion", &self.version);
@@ -256,6 +328,7 @@ impl Delays {
     pub(super) fn check_invariants(&self) {
         for level in &self.levels {
             assert!(level.safe <= level.next, "nothing is safe that was not delivered");
+            assert!(level.durable <= level.safe, "nothing is durable that is not safe");
         }
     }
 }

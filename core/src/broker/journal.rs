@@ -11,7 +11,8 @@
 //! ```
 //! A key that ends with `@` says that the topic was deleted, up to the place in the log that stands for the offset: what was committed
 //! before is forgotten.
-//! The key `SCHEDULE_TOPIC_XXXX` says how far a delay level is, and the queue id is the level; the key of the topic in which the log
+//! The key `SCHEDULE_TOPIC_XXXX` says how far a delay level is, and the queue id is the level; a record with the level's negative before it
+//! says where the log must end for that to count, for what was delivered lies below. The key of the topic in which the log
 //! carries changes says up to where these tables follow from it (see [`super::carry`]), or -1 when they do not.
 //!
 //! The generation is that of the JSON file whose commits it continues (its member `gantryGeneration`, which RocketMQ passes

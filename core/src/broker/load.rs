@@ -37,7 +37,7 @@ impl Broker {
             .map_err(|error| format!("config/consumerOffset.journal: not read: {error}"))?;
         self.offsets.follow_deletions(self.topics.deletions.iter());
         self.store.set_deleted(self.topics.deletions.iter());
-        self.offsets.for_each_delay(|level, offset| self.delays.advance_to(level, offset));
+        self.offsets.take_delays(|level, offset, end| self.delays.claim(level, offset, end));
         Ok(())
     }
 }

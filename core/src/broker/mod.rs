@@ -465,9 +465,10 @@ impl Broker {
             }
             Phase::Stopping => {
                 self.store.stop(now, env);
+                self.delays.flush_now();
                 let clean = self.topics.file.is_clean()
                     && self.groups.file.is_clean()
-                    && self.delays.file.is_clean()
+                    && self.delays.is_durable()
                     && self.epochs.is_durable()
                     && self.known.file.is_clean()
                     && self.offsets.file.is_clean();
@@ -510,9 +511,16 @@ impl Broker {
                 self.topics.adopt_queues(now.wall, &self.store);
             }
             self.offsets.clamp(&self.store);
-            self.delays.begin(&self.store);
+            self.begin_delays();
             self.phase = Phase::Ready;
             env.out.push(Effect::Emit(BrokerEvent::Ready));
+        }
+    }
+
+    pub(super) fn begin_delays(&mut self) {
+        for (level, offset) in self.delays.begin(&self.store) {
+            // The log may grow beyond places that an older record names and it had lost.
+            self.offsets.note_delay(level, offset, 0);
         }
     }
 
@@ -628,7 +636,8 @@ impl Broker {
             begin(&mut self.groups.file, &mut self.ids, bytes, env.out);
         }
         let (delays, offsets) = (&mut self.delays, &mut self.offsets);
-        delays.settle_safe(self.store.visible(), |level, offset| offsets.note_delay(level, offset));
+        let (visible, synced) = (self.store.visible(), self.store.synced());
+        delays.settle_safe(visible, synced, |level, offset, end| offsets.note_delay(level, offset, end));
         if self.delays.is_flush_due(now.mono) {
             let bytes = self.delays.take_json(now.mono);
             begin(&mut self.delays.file, &mut self.ids, bytes, env.out);

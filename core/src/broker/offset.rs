@@ -66,7 +66,11 @@ pub(super) struct Offsets {
     /// Committed in this turn: entry and slot.
     pending: Vec<(usize, usize)>,
     /// How far each delay level is, kept in the journal only: their own file is written too seldom.
-    delays: BTreeMap<i32, i64>,
+    delays: BTreeMap<i32, (i64, u64)>,
+    /// What the journal told of them: level, offset, and where the log must end for it to count.
+    delays_told: Vec<(i32, i64, u64)>,
+    /// Of the level whose record comes next in the journal.
+    delay_end: (i32, u64),
     delays_pending: BTreeSet<i32>,
     /// Deletions of topics that are taken into account: up to where in the log each reached.
     deleted: BTreeMap<String, u64>,
@@ -101,6 +105,8 @@ impl Offsets {
             resets: BTreeMap::new(),
             pending: Vec::new(),
             delays: BTreeMap::new(),
+            delays_told: Vec::new(),
+            delay_end: (0, 0),
             delays_pending: BTreeSet::new(),
             deleted: BTreeMap::new(),
             deleted_pending: BTreeSet::new(),
@@ -160,7 +166,7 @@ impl Offsets {
         }
         for (key, queue_id, offset) in replayed {
             if key == names::SCHEDULE_TOPIC {
-                self.delays.insert(queue_id, offset);
+                self.replay_delay(queue_id, offset);
                 continue;
             }
             if key == names::METADATA_TOPIC {
@@ -446,9 +452,9 @@ impl Offsets {
         }
     }
 
-    /// A delay level is so far.
-    pub(super) fn note_delay(&mut self, level: i32, offset: i64) {
-        self.delays.insert(level, offset);
+    /// A delay level is so far, by what the log holds below `end`.
+    pub(super) fn note_delay(&mut self, level: i32, offset: i64, end: u64) {
+        self.delays.insert(level, (offset, end));
         self.delays_pending.insert(level);
         if self.is_carrying {
             self.delays_uncarried.insert(level);
@@ -491,7 +497,7 @@ impl Offsets {
             offset(key, queues[slot].queue_id, queues[slot].offset);
         }
         for level in core::mem::take(&mut self.delays_uncarried) {
-            delay(level, self.delays.get(&level).copied().unwrap_or(0));
+            delay(level, self.delays.get(&level).map_or(0, |(offset, _)| *offset));
         }
     }
 
@@ -500,9 +506,23 @@ impl Offsets {
         self.changes
     }
 
-    /// How far the delay levels are, as far as the journal told.
-    pub(super) fn for_each_delay(&self, mut f: impl FnMut(i32, i64)) {
-        self.delays.iter().for_each(|(level, offset)| f(*level, *offset));
+    /// Hands over what the journal told of delay levels, oldest first: level, offset, and where the log must end for it to count.
+    pub(super) fn take_delays(&mut self, mut f: impl FnMut(i32, i64, u64)) {
+        for (level, offset, end) in core::mem::take(&mut self.delays_told) {
+            f(level, offset, end);
+        }
+    }
+
+    /// The journal's records of a level come in pairs, but for those that count in any case.
+    fn replay_delay(&mut self, level: i32, number: i64) {
+        if level < 0 {
+            self.delay_end = (-level, number.unsigned_abs());
+            return;
+        }
+        let end = if self.delay_end.0 == level { self.delay_end.1 } else { 0 };
+        self.delay_end = (0, 0);
+        self.delays.insert(level, (number, end));
+        self.delays_told.push((level, number, end));
     }
 
     fn build_key(&mut self, group: &str, topic: &str) {
@@ -578,8 +598,8 @@ impl Offsets {
         }
         self.records.clear();
         for level in core::mem::take(&mut self.delays_pending) {
-            let offset = self.delays.get(&level).copied().unwrap_or(0);
-            journal::put_record(names::SCHEDULE_TOPIC, level, offset, &mut self.records);
+            let (offset, end) = self.delays.get(&level).copied().unwrap_or((0, 0));
+            put_delay(level, offset, end, &mut self.records);
         }
         for topic in core::mem::take(&mut self.deleted_pending) {
             let upto = self.deleted.get(&topic).copied().unwrap_or(0);
@@ -618,8 +638,8 @@ impl Offsets {
         let next = self.generation + 1;
         // The delay levels are in no other file of this generation.
         self.records.clear();
-        for (level, offset) in &self.delays {
-            journal::put_record(names::SCHEDULE_TOPIC, *level, *offset, &mut self.records);
+        for (level, (offset, end)) in &self.delays {
+            put_delay(*level, *offset, *end, &mut self.records);
         }
         let created = Journal::create(next, disk).and_then(|mut journal| {
             journal.append(&self.records, disk)?;
@@ -704,4 +724,12 @@ impl Offsets {
             self.entries.iter().map(|entry| entry.queues.iter().filter(|slot| slot.pending).count()).sum();
         assert_eq!(pending, self.pending.len(), "what was committed in this turn is listed once");
     }
+}
+
+/// How far a delay level is. Its place in the log goes first: without it the offset would count in any case.
+fn put_delay(level: i32, offset: i64, end: u64, records: &mut Vec<u8>) {
+    if end > 0 {
+        journal::put_record(names::SCHEDULE_TOPIC, -level, end as i64, records);
+    }
+    journal::put_record(names::SCHEDULE_TOPIC, level, offset, records);
 }

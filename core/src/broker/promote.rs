@@ -108,7 +108,7 @@ impl Broker {
         self.offsets.all_are_home();
         // The old master's groups may have been farther than what it gave away.
         self.offsets.clamp(&self.store);
-        self.delays.begin(&self.store);
+        self.begin_delays();
         self.register.register_all(now.mono);
         let role = match role {
             BrokerRole::AsyncMaster => "ASYNC_MASTER",

@@ -130,6 +130,31 @@ fn a_message_sent_back_is_retried_with_growing_delays_and_then_dead() {
     assert_eq!(bodies(&mut world, "%DLQ%G", 0, 0), ["m", "m"]);
 }
 
+/// A power loss took what was consumed, and something else lies there now.
+#[test]
+fn another_message_at_the_place_is_not_sent_back() {
+    let mut world = World::new(config());
+    let conn = world.connect(1);
+    world.call(conn, heartbeat("c", "G", "T", "*", 1));
+    world.call(conn, send("U", 0, "UNIQ_KEY\u{1}u1\u{2}", "m"));
+    let offset = place(&mut world, "U", 0, 0);
+    let mut send_back = |topic: &str, id: Option<&str>| {
+        let header = ConsumerSendMsgBackRequest {
+            offset,
+            group: "G".into(),
+            origin_topic: Some(topic.into()),
+            origin_msg_id: id.map(Into::into),
+            ..ConsumerSendMsgBackRequest::default()
+        };
+        world.call(conn, Command::request(request_code::CONSUMER_SEND_MSG_BACK, header.to_ext())).code
+    };
+    assert_eq!(send_back("T", None), code::SYSTEM_ERROR);
+    assert_eq!(send_back("T", Some("u2")), code::SYSTEM_ERROR);
+    // Clients leave the namespace of a topic out.
+    assert_eq!(send_back("T", Some("u1")), code::SUCCESS);
+    assert_eq!(send_back("U", None), code::SUCCESS);
+}
+
 #[test]
 fn what_is_no_message_cannot_be_sent_back_or_seen() {
     let mut world = World::new(config());

@@ -67,6 +67,9 @@ impl Broker {
         let Ok(Entry::Message(record)) = Entry::decode(&bytes) else {
             return Err(look_failed(header.offset));
         };
+        if !is_meant(&record, &header) {
+            return Err(look_failed(header.offset));
+        }
         let asked = header.max_reconsume_times.filter(|_| request.version >= VERSION_3_4_9);
         let is_dead = record.reconsume_times >= asked.unwrap_or(retry_max_times) || header.delay_level < 0;
         let level = match header.delay_level {
@@ -116,6 +119,16 @@ impl Broker {
         }
         Ok(Answer::Later)
     }
+}
+
+/// Whether a message may be the one that its consumer means. After a power loss under asynchronous flush another one may lie at the place;
+/// it is told apart by its id, or else by its topic, which clients write without the namespace.
+fn is_meant(record: &Record<'_>, header: &ConsumerSendMsgBackRequest) -> bool {
+    let topic = header.origin_topic.as_deref().unwrap_or_default();
+    let id = header.origin_msg_id.as_deref().unwrap_or_default();
+    let of = |name: &[u8]| property(record.properties, name).unwrap_or_default();
+    let is_its_topic = topic.is_empty() || topic == record.topic || topic.as_bytes() == of(b"RETRY_TOPIC");
+    is_its_topic || (!id.is_empty() && id.as_bytes() == of(b"UNIQ_KEY"))
 }
 
 fn look_failed(offset: i64) -> Refusal {
