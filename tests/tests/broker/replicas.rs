@@ -428,6 +428,30 @@ fn a_fresh_slave_begins_where_its_masters_log_begins_and_counts() {
 }
 
 #[test]
+fn a_slave_that_ends_where_its_masters_log_begins_follows() {
+    let mut net = Net::sync_pair();
+    let long = format!("body{}", "x".repeat(4000));
+    for _ in 0..20 {
+        assert_eq!(net.send(0, &long), response_code::SUCCESS);
+    }
+    net.pass(Duration::from_secs(12));
+    // The slave has the first segment and nothing else, and the master's retention has taken that one.
+    let (mut slave, mut master) = (net.lose(1).kill(), net.lose(0).kill());
+    let segments = slave.disk().list("commitlog").expect("it is there");
+    assert!(segments.len() > 1, "there is more");
+    for segment in &segments[1..] {
+        slave.disk().delete(&format!("commitlog/{}", segment.name)).expect("it is there");
+    }
+    master.disk().delete("commitlog/00000000000000000000").expect("it is there");
+    net.back(0, master);
+    net.back(1, slave);
+    net.pass(Duration::from_secs(20));
+    assert!(net.node(0).broker().store().log_min() > 0);
+    assert_eq!(net.log_end(1), net.log_end(0));
+    assert_eq!(net.node(1).broker().store().log_min(), 0, "it keeps what it has");
+}
+
+#[test]
 fn the_other_slave_follows_the_one_that_was_promoted() {
     let slaves = [1, 2].map(|node| node_config(node, BrokerRole::Slave));
     let mut net = Net::new([vec![node_config(0, BrokerRole::SyncMaster)], slaves.into()].concat());

@@ -53,6 +53,15 @@ impl Overlap {
     }
 }
 
+impl Overlap {
+    /// Leaves out what lies before `min` in the log.
+    fn begin_at(&mut self, min: u64) {
+        let before = (min.saturating_sub(self.at)).min(self.rest.len() as u64);
+        self.at += before;
+        self.rest = self.rest.slice(before as usize..);
+    }
+}
+
 /// How soon a dial is tried again that had to wait for this broker's own disk.
 const DIAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -290,6 +299,7 @@ impl Replica {
         let State::Asking { conn, .. } = self.state else { return Verdict::Settled };
         let end = store.log_end();
         let is_empty = end == store.log_min();
+        let master_min = if let MasterLog::Gantry { min, .. } = &master { *min } else { 0 };
         let (shared, entries, keeps) = match master {
             MasterLog::Plain => {
                 epochs.adopt(Vec::new());
@@ -307,6 +317,11 @@ impl Replica {
         };
         match shared {
             Shared::UpTo(shared) if shared == end => {
+                // The master may begin behind the piece that was to be compared: this log ends with a segment, and the
+                // next one is the oldest there. Then the epochs alone say that the logs are the same.
+                if let State::Asking { overlap, .. } = &mut self.state {
+                    overlap.begin_at(master_min);
+                }
                 epochs.adopt(entries);
                 self.adopting(now);
             }
