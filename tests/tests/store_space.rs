@@ -58,3 +58,31 @@ fn a_checkpoint_waits_for_room_and_nothing_else_does() {
     assert_ne!(bench.disk.peek("checkpoint"), Some(checkpoint), "it was written later");
     bench.stop();
 }
+
+#[test]
+fn a_burst_between_two_looks_does_not_fill_the_disk() {
+    let mut bench = Bench::new(small(), 1);
+    bench.append("T", 0, 0, b"", b"first");
+    bench.turns(5);
+    // Half of it is used, and no time passes.
+    let used: u64 = bench.disk.files().map(|(_, len)| len.next_multiple_of(4096)).sum();
+    let room = used + 40 * bench.config.segment_bytes;
+    bench.disk.set_capacity(room);
+    let mut refused = None;
+    for at in 0..10_000 {
+        let appended = bench.turn(|store, disk, now| {
+            let queue = store.queue("T", 0);
+            store.append(now, queue, &draft("T", 0, 0, b"", &[at as u8; 600]), disk)
+        });
+        bench.disk.complete_all();
+        match appended {
+            Ok(_) | Err(AppendError::NotReady) => {}
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    assert_eq!(refused, Some(AppendError::DiskWarning));
+    assert!(bench.disk.used() < room, "there is room left to serve and to spill");
+}

@@ -128,6 +128,7 @@ impl Store {
 
     /// Looks at the disk's room if it is time to, and goes on with what must go.
     pub(super) fn advance_retention<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
+        self.space.note_segments(self.log.capacity_end());
         let is_round = self.space.watch(now, &self.config, env.disk);
         if !matches!(self.phase, Phase::Ready) || self.retention.fetching.is_some() {
             return;

@@ -1,6 +1,7 @@
 //! The room on the disk: above a ratio, messages are refused while there is still room to serve, to spill and to recover.
 //!
-//! It is looked at every so often when a turn ends. A deadline belongs to it only while there is something to remove (see
+//! It is looked at every so often when a turn ends, and when the log has got a new segment: between two looks a burst could fill
+//! what is left, and then nothing could be written that lets old segments go. A deadline belongs to it only while there is something to remove (see
 //! [`super::retain`]): who is refused makes the turn that looks again.
 //!
 //! Absent on purpose: refusing what a replica takes from its master, which RocketMQ takes as well.
@@ -15,6 +16,8 @@ pub(super) struct Space {
     due: Instant,
     seen: io::Space,
     is_short: bool,
+    /// Where the log's segments ended when it was last looked at.
+    segments_end: u64,
 }
 
 impl Space {
@@ -37,6 +40,13 @@ impl Space {
     /// Has the next turn look.
     pub(super) fn look_again(&mut self) {
         self.due = Instant::ZERO;
+    }
+
+    /// Has this turn look if the log has got a new segment.
+    pub(super) fn note_segments(&mut self, end: u64) {
+        if core::mem::replace(&mut self.segments_end, end) < end {
+            self.look_again();
+        }
     }
 
     /// Looks at the disk if it is time to; true when it was.
