@@ -99,6 +99,11 @@ where
         &mut self.clock
     }
 
+    /// The disk.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
     /// The disk, for its driver.
     pub fn disk_mut(&mut self) -> &mut D {
         &mut self.disk

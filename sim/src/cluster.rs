@@ -12,12 +12,13 @@ use gantry_core::time::{Duration, Instant};
 
 use crate::check::{ClientKind, Flush, Replication};
 use crate::history::{Halt, Report, Tell};
-use crate::plan::{CAST, NAME_SERVERS, NAMES, OPERATOR, Plan, SECOND, place};
+use crate::plan::{CAST, JANITOR, NAME_SERVERS, NAMES, OPERATOR, Plan, SECOND, place};
 use crate::process::Process;
 use crate::workload::administrator::Administrator;
 use crate::workload::asker::Asker;
 use crate::workload::consumer::Consumer;
 use crate::workload::delayer::Delayer;
+use crate::workload::janitor::{Errand, Janitor};
 use crate::workload::manager::Manager;
 use crate::workload::operator::{Operator, Orders};
 use crate::workload::ordered::Member;
@@ -100,7 +101,27 @@ pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
     hosts.extend(more_clients(plan));
     hosts.extend(more_hosts(plan));
     hosts.extend(last_hosts(plan));
+    hosts.push(janitor(plan));
+    for broker in [CAST.master, CAST.follower, SECOND] {
+        hosts[broker.0].disk_bytes = plan.retention.as_ref().and_then(|retention| retention.disk_bytes);
+    }
     hosts
+}
+
+/// Who wants old messages gone, or a group elsewhere, in worlds that have such a one.
+fn janitor(plan: &Plan) -> HostPlan {
+    let never = plan.ends_at + Duration::from_secs(1);
+    let resets = plan.clients.contains(&ClientKind::Resetter).then_some(&plan.resets);
+    let wishes = plan.retention.as_ref().map(|retention| &retention.wishes);
+    let starts = if resets.is_some() || wishes.is_some() { Instant::ZERO } else { never };
+    let wishes = wishes.into_iter().flatten().map(Errand::from);
+    let mut errands: Vec<Errand> = resets.into_iter().flatten().map(Errand::from).chain(wishes).collect();
+    errands.sort_by_key(Errand::at_ns);
+    let (errands, options) = (Rc::new(errands), client(plan, JANITOR.0));
+    host(JANITOR.0, Vec::new(), starts, 0, move |life| {
+        let machine = Janitor::new(options.clone(), Rc::clone(&errands), life.at - Instant::ZERO, life.now);
+        life.run(machine)
+    })
 }
 
 /// The second follower and the operator, in worlds that have them.
@@ -190,7 +211,8 @@ fn last_hosts(plan: &Plan) -> Vec<HostPlan> {
     }));
     let at = place(ClientKind::Manager);
     let (options, orders) = (client(plan, at), plan.manager.clone());
-    hosts.push(host(at, Vec::new(), starts(ClientKind::Manager), 0, move |life| {
+    let manages = starts(ClientKind::Manager).min(starts(ClientKind::Recreator));
+    hosts.push(host(at, Vec::new(), manages, 0, move |life| {
         let machine = Manager::new(options.clone(), Rc::clone(&orders), since_start(&life), life.now);
         life.run(machine)
     }));
@@ -216,7 +238,8 @@ fn host(
     // Of clients, what they report is enough.
     let tapped = !listens.is_empty();
     let spawn = Box::new(spawn);
-    HostPlan { name: NAMES[index].to_owned(), ip: ip(index), listens, starts, tapped, cold_per_mille, spawn }
+    let (name, ip) = (NAMES[index].to_owned(), ip(index));
+    HostPlan { name, ip, listens, starts, tapped, cold_per_mille, disk_bytes: None, spawn }
 }
 
 /// A broker's lives: after a takeover the two have changed places.
@@ -274,7 +297,7 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
 /// The store of a broker, as the plan says.
 pub(crate) fn store_config(plan: &Plan, usual: StoreConfig) -> StoreConfig {
     let tiny = plan.sizes.segment_bytes < 1 << 20;
-    StoreConfig {
+    let mut store = StoreConfig {
         segment_bytes: plan.sizes.segment_bytes,
         queue_file_entries: plan.sizes.queue_file_entries,
         flush: match plan.flush {
@@ -284,7 +307,7 @@ pub(crate) fn store_config(plan: &Plan, usual: StoreConfig) -> StoreConfig {
         flush_interval: plan.sizes.flush_interval,
         checkpoint_interval: Duration::from_secs(10),
         spill_entries: plan.sizes.spill_entries,
-        // Checkers do not know of messages that were removed to make room.
+        // But for worlds in which old messages go, checkers do not know of any that were removed to make room.
         cleans_forcibly: false,
         recover_slice_bytes: plan.sizes.recover_slice_bytes,
         // Small enough to be full now and then, where segments are small too.
@@ -293,5 +316,9 @@ pub(crate) fn store_config(plan: &Plan, usual: StoreConfig) -> StoreConfig {
         index_batch_entries: if tiny { 16 } else { usual.index_batch_entries },
         delay_levels: plan.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
         ..usual
+    };
+    if let Some(retention) = &plan.retention {
+        retention.configure(&mut store);
     }
+    store
 }

@@ -64,10 +64,14 @@ impl MessageId {
         b'a' + (self.message % 26) as u8
     }
 
+    /// Its unique key.
+    pub fn unique_key(self) -> String {
+        format!("m{:06}.{:05}", self.message, self.attempt)
+    }
+
     /// The property string that goes with it; as long for every id.
     pub fn properties(self) -> String {
-        let MessageId { message, attempt } = self;
-        format!("UNIQ_KEY\u{1}m{message:06}.{attempt:05}\u{2}TAGS\u{1}t{}\u{2}", message % 3)
+        format!("UNIQ_KEY\u{1}{}\u{2}TAGS\u{1}t{}\u{2}", self.unique_key(), self.message % 3)
     }
 
     /// The id of a body that is whole.

@@ -15,6 +15,7 @@
 //! | [`history`] | what workloads report |
 //! | [`workload`] | clients: raw protocol drivers |
 //! | [`probe`] | what faults must have met to be worth drawing |
+//! | [`retention`] | when old messages go |
 //! | [`shrink`] | a failing world made small |
 //! | [`why`] | what led to a violation |
 //! | [`check`] | what is promised, compared with what happened |
@@ -31,6 +32,7 @@ pub mod log;
 pub mod plan;
 pub mod probe;
 pub mod process;
+pub mod retention;
 pub mod run;
 pub mod scenario;
 pub mod shrink;

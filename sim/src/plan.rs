@@ -12,10 +12,12 @@ use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
 use crate::fault::{self, Fault, FaultEntry, FaultPlan, Target, Way};
 use crate::fleet::{self, FleetPlan};
 use crate::history::Reader;
+use crate::retention::{QUEUE_FILE_ENTRIES_LEAST, Retention};
 use crate::scenario::{Scenario, ScenarioError, Victims};
 use crate::workload::administrator::{self, TopicEdit};
 use crate::workload::consumer::ConsumerPlan;
 use crate::workload::delayer::{self, DelayedSend};
+use crate::workload::janitor::{self, Reset};
 use crate::workload::manager::{self, Order};
 use crate::workload::ordered::{self, MemberPlan};
 use crate::workload::producer::{self, Load, ProducerPlan};
@@ -23,7 +25,7 @@ use crate::workload::retrier::RetrierPlan;
 use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "namesrv",
     "master",
     "follower",
@@ -43,6 +45,7 @@ pub const NAMES: [&str; 19] = [
     "manager",
     "namesrv-2",
     "namesrv-3",
+    "janitor",
 ];
 
 /// The name servers, of which a world has one or more.
@@ -52,6 +55,9 @@ pub const NAME_SERVERS: [HostId; 3] = [HostId(0), HostId(17), HostId(18)];
 pub const SECOND: HostId = HostId(13);
 /// Who makes a follower the master.
 pub const OPERATOR: HostId = HostId(14);
+
+/// Who wants old messages gone.
+pub const JANITOR: HostId = HostId(19);
 
 /// How the master goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -140,7 +146,8 @@ pub const fn place(client: ClientKind) -> usize {
         ClientKind::Ordered => 9,
         ClientKind::Administrator => 12,
         ClientKind::Asker => 15,
-        ClientKind::Manager => 16,
+        ClientKind::Manager | ClientKind::Recreator => 16,
+        ClientKind::Resetter => JANITOR.0,
     }
 }
 
@@ -195,6 +202,9 @@ pub struct Plan {
     /// The follower takes the master's place.
     #[serde(default)]
     pub takeover: Option<Takeover>,
+    /// When old messages go.
+    #[serde(default)]
+    pub retention: Option<Retention>,
     /// How many name servers there are.
     #[serde(default = "one")]
     pub name_servers: u8,
@@ -223,6 +233,9 @@ pub struct Plan {
     /// The applications and broker groups of a world that has these in place of the usual hosts.
     #[serde(default)]
     pub fleet: Option<FleetPlan>,
+    /// Where an administrator puts the group.
+    #[serde(default)]
+    pub resets: Vec<Reset>,
     /// The delay of each level, in seconds.
     pub delays_s: Vec<u64>,
     /// All is mended by then.
@@ -292,12 +305,19 @@ impl Plan {
         };
         let producer = producer::draw(&mut root.fork("sends"), &load);
         let until = scenario.sends_until();
+        let mut sizes = Sizes::draw(&mut root.fork("sizes"), !scenario.retention);
+        let retention = scenario.retention.then(|| {
+            Retention::draw(&mut root.fork("retention"), sizes.segment_bytes, scenario.sends_until())
+        });
+        if retention.as_ref().is_some_and(|retention| retention.disk_bytes.is_some()) {
+            sizes.queue_file_entries = sizes.queue_file_entries.max(QUEUE_FILE_ENTRIES_LEAST);
+        }
         let (consumer, auditor) = readers(&mut root.fork("readers"), scenario.topics);
         Plan {
             seed,
             flush,
             replication,
-            sizes: Sizes::draw(&mut root.fork("sizes")),
+            sizes,
             options,
             faults,
             producer: Rc::new(producer),
@@ -308,10 +328,15 @@ impl Plan {
             follower: scenario.follower,
             second: scenario.second_follower,
             takeover,
+            retention,
             name_servers,
             names_start,
             asker: Rc::new(delayer::draw(&mut root.fork("asked"), 30, 1, SENDS_FROM, until)),
-            manager: Rc::new(manager::draw(&mut root.fork("orders"), SENDS_FROM, until)),
+            manager: Rc::new(if scenario.clients.contains(&ClientKind::Recreator) {
+                manager::draw_lives(&mut root.fork("orders"), SENDS_FROM, until)
+            } else {
+                manager::draw(&mut root.fork("orders"), SENDS_FROM, until)
+            }),
             clients: scenario.clients.clone(),
             delayer: Rc::new(delayer::draw(&mut root.fork("delayed"), 40, 6, SENDS_FROM, until)),
             retrier: Rc::new(draw_retrier(&mut root.fork("retried"), until)),
@@ -323,6 +348,7 @@ impl Plan {
                 SENDS_FROM,
                 until,
             )),
+            resets: janitor::draw_resets(&mut root.fork("resets"), scenario.topics, SENDS_FROM, until),
             delays_s: draw_delays(&mut root.fork("delays"), fleet.is_none()),
             fleet,
             healed_at: takeover.map_or(scenario.faults_until(), |takeover| takeover.back_at),
@@ -382,6 +408,7 @@ impl Plan {
             second: self.second.then_some(SECOND),
             topics: self.topics,
             clients: self.clients.clone(),
+            retention: self.retention.clone(),
             delays: self.delays_s.iter().map(|secs| Duration::from_secs(*secs)).collect(),
             times_max: self.retrier.times_max,
         }
@@ -397,6 +424,7 @@ impl Plan {
             self.options.network.cut_frames,
             self.options.turn_inputs_max
         )];
+        lines.extend(self.retention.as_ref().map(|retention| format!("{retention:?}")));
         let names = self.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         for (index, entry) in self.faults.iter().enumerate() {
@@ -444,9 +472,9 @@ mod shared {
 }
 
 impl Sizes {
-    fn draw(rng: &mut Rng) -> Sizes {
+    fn draw(rng: &mut Rng, may_be_real: bool) -> Sizes {
         let cold_per_mille = [0, 100, 700][rng.below(3) as usize];
-        if rng.one_in(REAL_SIZES_IN) {
+        if rng.one_in(REAL_SIZES_IN) && may_be_real {
             return Sizes {
                 segment_bytes: 1 << 30,
                 queue_file_entries: 300_000,

@@ -277,6 +277,8 @@ pub trait Process {
     fn take_reports(&mut self, into: &mut Vec<Report>);
     /// Its disk.
     fn disk(&mut self) -> &mut MemoryDisk;
+    /// The same, for checkers.
+    fn peek_disk(&self) -> &MemoryDisk;
     /// Ends the life; the disk stays.
     fn into_disk(self: Box<Self>) -> MemoryDisk;
     /// The machine itself, for checkers that know its type.
@@ -338,6 +340,10 @@ where
 
     fn disk(&mut self) -> &mut MemoryDisk {
         self.node.disk_mut()
+    }
+
+    fn peek_disk(&self) -> &MemoryDisk {
+        self.node.disk()
     }
 
     fn into_disk(self: Box<Self>) -> MemoryDisk {

@@ -10,7 +10,7 @@ use gantry_disk::MemoryDisk;
 
 use crate::check::ending::{Ending, Log};
 use crate::check::fleet::{Truth, Watch};
-use crate::check::{Checkers, ClientKind, registered, replica};
+use crate::check::{Checkers, ClientKind, lives, registered, replica};
 use crate::cluster;
 use crate::fleet::{self, FleetPlan};
 use crate::log;
@@ -103,7 +103,9 @@ fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
     let owed = log_end(plan, world.disk(master));
     violation = violation.or_else(|| world.run(plan.ends_at).cloned());
     if violation.is_none() {
-        let ending = Ending::read(&plan.setup(), world.disk(CAST.master));
+        let disk = world.disk(CAST.master).clone();
+        let master = world.machine(CAST.master).and_then(|machine| machine.downcast_ref::<Broker>());
+        let ending = Ending::read(&plan.setup(), &disk, master);
         violation = world.observer().checkers().finish(&ending);
     }
     let checkers = world.observer().checkers();
@@ -112,6 +114,14 @@ fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
         for follower in plan.brokers().into_iter().filter(|broker| *broker != master) {
             match compare_logs(plan, &mut world, (master, follower), owed) {
                 Ok(records) => looked.push(("replica", records)),
+                Err(found) => violation = violation.or(Some(found)),
+            }
+        }
+    }
+    if violation.is_none() && plan.clients.contains(&ClientKind::Recreator) {
+        for slave in plan.brokers().into_iter().filter(|broker| *broker != master) {
+            match compare_lives(&world, master, slave) {
+                Ok(queues) => looked.push(("lives of a slave", queues)),
                 Err(found) => violation = violation.or(Some(found)),
             }
         }
@@ -188,6 +198,12 @@ fn compare_logs<J: Judge>(
     let master = world.disk(master).clone();
     let follower = world.disk(follower).clone();
     replica::compare(&plan.setup(), &master, &follower, owed)
+}
+
+fn compare_lives<J: Judge>(world: &World<J>, master: HostId, slave: HostId) -> Result<u64, Violation> {
+    let broker = |host| world.machine(host).and_then(|machine| machine.downcast_ref::<Broker>());
+    let (Some(master), Some(slave)) = (broker(master), broker(slave)) else { return Ok(0) };
+    lives::compare(master, slave)
 }
 
 fn compare_topics<J: Judge>(world: &World<J>) -> Result<u64, Violation> {

@@ -41,6 +41,9 @@ pub struct Scenario {
     /// How the master may go then; each of them when left out.
     #[serde(default = "every_way")]
     pub gone: Vec<Gone>,
+    /// Whether old messages go: a seed draws when.
+    #[serde(default)]
+    pub retention: bool,
     /// Flush mode of the brokers; drawn when left out.
     #[serde(default)]
     pub flush: Option<Flush>,

@@ -211,6 +211,7 @@ fn run(run: Run) -> Ran {
         starts: Instant::ZERO,
         tapped: true,
         cold_per_mille: 0,
+        disk_bytes: None,
         spawn,
     };
     let burst_bytes = run.burst_bytes;

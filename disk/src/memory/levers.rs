@@ -219,6 +219,19 @@ impl MemoryDisk {
         self.capacity = bytes;
     }
 
+    /// The size of the disk, in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The files of a directory, by name, each with the time of its last write: for checkers, whatever is failing or dead.
+    pub fn peek_dir(&self, dir: &str) -> impl Iterator<Item = (&str, WallMs)> {
+        self.tree.entries(dir).filter_map(|(name, node)| match node {
+            Node::File(inode) => Some((name, self.files[&inode].modified)),
+            Node::Dir => None,
+        })
+    }
+
     /// Of a thousand reads of what was neither written in this turn nor fetched, so many find it not in memory.
     pub fn set_cold_ratio(&mut self, per_mille: u32) {
         self.cold_per_mille = per_mille;

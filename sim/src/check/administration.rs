@@ -6,16 +6,16 @@
 //! topic's queues become fewer and more, as long as the queue may be read.
 //!
 //! Does not verify: how long after a request without an answer it may still take effect; what a topic that was deleted and made
-//! again holds of its former life; who may administer.
+//! again holds of its former life ([`super::lives`] does); who may administer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::{Command, Packet};
 use serde_json::Value;
 
-use super::{Checker, Cx, Verdict, secs, stuck_because, unsafe_because};
+use super::{Checker, ClientKind, Cx, Verdict, secs, stuck_because, unsafe_because};
 use crate::history::{AdminReport, MessageId, Outcome, Report};
 use crate::process::Seen;
 use crate::workload::manager::{route_register, topic_register};
@@ -67,6 +67,10 @@ pub struct Administration {
     stored: Vec<Stored>,
     came: BTreeMap<MessageId, Instant>,
     drained: BTreeMap<(String, i32), Instant>,
+    /// When the master last took a deletion of a topic, be it one that its sender had given up.
+    deleted: BTreeMap<String, Instant>,
+    /// Read past, where old messages go.
+    passed: BTreeSet<MessageId>,
     /// By the name server's connections: requests for routes under way, and whether they must not be writable.
     asked: BTreeMap<(ConnId, i32), bool>,
     wiping: BTreeMap<(ConnId, i32), bool>,
@@ -110,8 +114,9 @@ impl Administration {
                     };
                     // An answer that was under way when the power failed tells of what may be gone.
                     let begun = self.begun.get(id).copied().unwrap_or(cx.at);
+                    let deleted = self.deleted.get(&fresh.topic).is_some_and(|at| *at >= begun);
                     let lost = |(host, at): &(_, Instant)| *host == cx.setup.cast.master && *at >= begun;
-                    if !cx.ledger.power_losses().iter().any(lost) {
+                    if !deleted && !cx.ledger.power_losses().iter().any(lost) {
                         self.stored.push(fresh);
                     }
                 }
@@ -143,7 +148,12 @@ impl Administration {
                         continue;
                     }
                     self.looked += 1;
-                    if !self.came.contains_key(&stored.id) {
+                    if self.came.contains_key(&stored.id) {
+                        continue;
+                    }
+                    if cx.setup.retention.is_some() {
+                        self.passed.insert(stored.id);
+                    } else {
                         return unsafe_because(NAME, format!("{stored:?} was passed over"));
                     }
                 }
@@ -243,16 +253,35 @@ impl Checker for Administration {
                 stored.lost |= !cx.ledger.has_survived(cx.setup, stored.physical, stored.at);
             }
         }
+        if cx.host == cx.setup.cast.master
+            && let Fact::Seen(Seen::Received { packet: Packet::Command(command), .. }) = fact
+            && command.code == code::DELETE_TOPIC_IN_BROKER
+            && let Some(topic) = command.ext.get("topic")
+        {
+            self.stored.retain(|stored| stored.topic != topic);
+            self.drained.retain(|(of, _), _| *of != topic);
+            self.deleted.insert(topic.into_owned(), cx.at);
+        }
         let Fact::Report(Report::Admin(report)) = fact else { return Ok(()) };
         self.on_report(cx, report)
     }
 
     fn finish(&mut self, cx: &Cx<'_>) -> Verdict {
+        let log_start = cx.ending.map_or(0, |ending| ending.log_start);
+        let passed = self.stored.iter().find(|stored| {
+            let is_there = stored.physical >= log_start && !stored.lost;
+            is_there && self.passed.contains(&stored.id) && !self.came.contains_key(&stored.id)
+        });
+        if let Some(stored) = passed {
+            return unsafe_because(NAME, format!("{stored:?} was passed over and is not gone"));
+        }
         for (register, known) in &self.registers {
             let Some(topic) = register.strip_prefix("topic ") else { continue };
             let Some((route, seen)) = self.routes.get(&route_register(topic)) else { continue };
             let since = known.at.max(cx.setup.healed_at);
-            let settled = known.open.is_empty() && *seen > since + ROUTE_WITHIN;
+            // A life that ends between the two deletions leaves the route: of whom deletes all the time that is not asked.
+            let is_gone = known.value.is_none() && cx.setup.clients.contains(&ClientKind::Recreator);
+            let settled = known.open.is_empty() && *seen > since + ROUTE_WITHIN && !is_gone;
             if !settled || known.at == Instant::ZERO {
                 continue;
             }

@@ -226,7 +226,7 @@ impl Checker for Carried {
         if let Fact::Seen(Seen::Received { packet: Packet::Command(command), .. }) = fact {
             self.on_request(cx, command);
         }
-        let Fact::TurnEnded { kept: true, machine } = fact else { return Ok(()) };
+        let Fact::TurnEnded { kept: true, machine, .. } = fact else { return Ok(()) };
         let Some(broker) = machine.downcast_ref::<Broker>().filter(|broker| broker.is_ready()) else {
             return Ok(());
         };

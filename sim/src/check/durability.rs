@@ -66,7 +66,9 @@ impl Checker for Durability {
             return Ok(());
         }
         for (queue, offset, promise) in cx.ledger.promises() {
-            if promise.excused.is_some() {
+            // What retention took it was allowed to take: [`super::removal`].
+            let removed = cx.ending.is_some_and(|ending| promise.physical < ending.log_start);
+            if promise.excused.is_some() || removed {
                 continue;
             }
             self.looked += 1;

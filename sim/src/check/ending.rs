@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gantry_core::broker::Broker;
 use gantry_disk::MemoryDisk;
 
 use super::Setup;
@@ -38,9 +39,15 @@ impl Log<'_> {
         Some((bytes, at + size as u64))
     }
 
+    /// Where it begins.
+    pub fn start(&self) -> u64 {
+        let segments = self.disk.peek_dir("commitlog").filter_map(|(name, _)| name.parse().ok());
+        segments.min().unwrap_or(0)
+    }
+
     /// Where it ends.
     pub fn end(&self) -> u64 {
-        let mut at = 0;
+        let mut at = self.start();
         while let Some((_, next)) = self.record(at) {
             at = next;
         }
@@ -62,27 +69,54 @@ pub struct Copy {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Ending {
+    /// Where the log begins.
+    pub log_start: u64,
+    /// Queues of whatever topic that have records in the log: the lowest offset there.
+    first: BTreeMap<(String, i32), i64>,
+    /// The same queues as the master has them, if it lives and nothing is about to go: the lowest offset that it serves.
+    minimums: BTreeMap<(String, i32), i64>,
     /// By message, and how often it had come back.
     copies: BTreeMap<(MessageId, i32), Vec<Copy>>,
 }
 
 impl Ending {
     /// Reads the log of the master.
-    pub fn read(setup: &Setup, disk: &MemoryDisk) -> Ending {
+    pub fn read(setup: &Setup, disk: &MemoryDisk, master: Option<&Broker>) -> Ending {
         let log = Log { disk, segment_bytes: setup.segment_bytes };
-        let mut ending = Ending::default();
-        let mut at = 0;
+        let mut at = log.start();
+        let mut ending = Ending { log_start: at, ..Ending::default() };
         while let Some((bytes, next)) = log.record(at) {
             at = next;
             let records = record::split(&bytes).unwrap_or_default();
             for record in records {
+                let queue = (String::from_utf8_lossy(record.topic).into_owned(), record.queue_id);
+                ending.first.entry(queue).or_insert(record.queue_offset);
                 let Some(id) = record.message() else { continue };
                 let topic = String::from_utf8_lossy(record.topic).into_owned();
                 let copy = Copy { topic, queue: record.queue_id, offset: record.queue_offset };
                 ending.copies.entry((id, record.reconsume_times)).or_default().push(copy);
             }
         }
+        if let Some(master) = master.filter(|master| master.is_ready() && !master.store().is_removing()) {
+            ending.read_minimums(master);
+        }
         ending
+    }
+
+    fn read_minimums(&mut self, master: &Broker) {
+        for (topic, queue_id) in self.first.keys() {
+            let Some(queue) = master.store().find_queue(topic, *queue_id) else { continue };
+            let min = master.store().min_offset(queue);
+            self.minimums.insert((topic.clone(), *queue_id), min);
+        }
+    }
+
+    /// Queues with records in the log: the lowest offset there, and the lowest one that the master serves, where that is known.
+    pub fn beginnings(&self) -> impl Iterator<Item = (&str, i32, i64, Option<i64>)> {
+        self.first.iter().map(|(queue, first)| {
+            let (topic, queue_id) = queue;
+            (topic.as_str(), *queue_id, *first, self.minimums.get(queue).copied())
+        })
     }
 
     /// The copies of a message in some topics, after it had come back so often.

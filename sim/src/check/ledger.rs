@@ -8,6 +8,7 @@
 //! has it, and the master brings it home before it serves. Only a slave whose power fails too, since then, may have lost it as well.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use gantry_core::io::SyncId;
 use gantry_core::time::Instant;
@@ -166,6 +167,12 @@ impl Ledger {
     /// Everything promised: the latest promise for each offset.
     pub fn promises(&self) -> impl Iterator<Item = (Queue, i64, &Promise)> {
         self.promises.iter().map(|((queue, offset), promise)| (*queue, *offset, promise))
+    }
+
+    /// What was promised in a part of a queue.
+    pub fn promises_in(&self, queue: Queue, offsets: Range<i64>) -> impl Iterator<Item = (i64, &Promise)> {
+        let range = self.promises.range((queue, offsets.start)..(queue, offsets.end.max(offsets.start)));
+        range.map(|((_, offset), promise)| (*offset, promise))
     }
 
     /// What was promised at an offset.

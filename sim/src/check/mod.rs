@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod kept;
 pub mod ledger;
 pub mod liveness;
+pub mod lives;
 pub mod locks;
 pub mod loss;
 pub mod members;
@@ -28,7 +29,9 @@ pub mod phantom;
 pub mod queries;
 pub mod reach;
 pub mod registered;
+pub mod removal;
 pub mod replica;
+pub mod resets;
 pub mod retries;
 pub mod routes;
 pub mod told;
@@ -38,6 +41,7 @@ use gantry_core::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, FaultEntry};
+use crate::retention::Retention;
 use crate::world::{Fact, HostId, Kind, Observer, Violation};
 use ending::Ending;
 use ledger::Ledger;
@@ -105,6 +109,8 @@ pub struct Setup {
     pub takeover: bool,
     /// The second slave, where there is one.
     pub second: Option<HostId>,
+    /// When old messages go.
+    pub retention: Option<Retention>,
     /// How many topics there are.
     pub topics: u8,
     /// The clients beside the usual ones.
@@ -129,8 +135,12 @@ pub enum ClientKind {
     Asker,
     /// See [`crate::workload::manager`].
     Manager,
+    /// The same, for whom lives of topics are all there is.
+    Recreator,
     /// See [`crate::workload::administrator`].
     Administrator,
+    /// An administrator who resets the offsets of the group under test: see [`crate::workload::janitor`].
+    Resetter,
 }
 
 /// An operation that failed at the very end of a fault is told of, and its process started again, within this.
@@ -140,6 +150,11 @@ impl Setup {
     /// Whether a host is a slave of the master's.
     pub fn is_slave(&self, host: HostId) -> bool {
         host == self.cast.follower || Some(host) == self.second
+    }
+
+    /// Whether the group may be led past messages: because they are about to go, or because an administrator wants it.
+    pub fn leads_past(&self) -> bool {
+        self.retention.is_some() || self.clients.contains(&ClientKind::Resetter)
     }
 
     /// The delay of a level, which counts from 1; those beyond the last one are the last one.
@@ -297,10 +312,17 @@ impl Checkers {
         if setup.name_servers.len() > 1 {
             checkers.push(Box::new(names::Names::new(&setup)));
         }
+        if let Some(retention) = &setup.retention {
+            checkers.push(Box::new(removal::Removal::new(retention.clone())));
+        }
         for client in &setup.clients {
             match client {
                 ClientKind::Asker => checkers.push(Box::new(queries::Queries::default())),
-                ClientKind::Manager => checkers.push(Box::new(administration::Administration::default())),
+                ClientKind::Manager | ClientKind::Recreator => {
+                    checkers.push(Box::new(administration::Administration::default()));
+                    checkers.push(Box::new(lives::Lives::default()));
+                }
+                ClientKind::Resetter => checkers.push(Box::new(resets::Resets::default())),
                 ClientKind::Delayer => checkers.push(Box::new(delays::Delays::default())),
                 // What is left is compared in the end: [`registered`].
                 ClientKind::Administrator => {}

@@ -40,7 +40,7 @@ impl Checker for Reach {
         if let Fact::Died(_) = fact {
             self.masters.remove(&cx.host);
         }
-        let Fact::TurnEnded { kept: true, machine } = fact else { return Ok(()) };
+        let Fact::TurnEnded { kept: true, machine, .. } = fact else { return Ok(()) };
         let Some(broker) = machine.downcast_ref::<Broker>() else { return Ok(()) };
         if !broker.is_ready() || !broker.is_master() || !self.masters.insert(cx.host) {
             return Ok(());

@@ -135,6 +135,7 @@ enum Pending {
     Pull { reader: Option<Reader>, queue: Queue, offset: i64, commit: Option<i64> },
     UpdateOffset { reader: Reader, queue: Queue, value: i64 },
     QueryOffset { reader: Reader, queue: Queue },
+    Reset,
 }
 
 /// The requests under way at a broker.
@@ -246,6 +247,7 @@ impl BrokerView {
                 told.push(Told::OffsetTaken { reader, queue, value, certain: false });
                 Pending::UpdateOffset { reader, queue, value }
             }
+            code::INVOKE_BROKER_TO_RESET_OFFSET => Pending::Reset,
             code::QUERY_CONSUMER_OFFSET => {
                 let (Some(reader), Some(queue)) = (fields.reader, fields.queue()) else { return };
                 Pending::QueryOffset { reader, queue }
@@ -293,6 +295,13 @@ impl BrokerView {
                 told.push(Told::OffsetTaken { reader, queue, value, certain: true });
             }
             Some(Pending::UpdateOffset { .. }) => {}
+            Some(Pending::Reset) if ok => {
+                // What the group itself commits meanwhile may come before or after.
+                for (queue, value) in super::resets::offsets_of(&command.body) {
+                    told.push(Told::OffsetTaken { reader: Reader::Group, queue, value, certain: false });
+                }
+            }
+            Some(Pending::Reset) => {}
             Some(Pending::QueryOffset { reader, queue }) => {
                 let value = match command.code {
                     reply::SUCCESS => reply_number(command, "offset"),

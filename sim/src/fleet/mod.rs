@@ -222,6 +222,7 @@ impl Maker<'_> {
             // Applications report; what enters and leaves brokers is judged in worlds with one of them.
             tapped: false,
             cold_per_mille: self.plan.sizes.cold_per_mille,
+            disk_bytes: None,
             spawn: Box::new(spawn),
         }
     }

@@ -166,8 +166,7 @@ impl Asker {
                 (requests::query_key(TOPIC, &key(known.id.message), false), question)
             }
             1 => {
-                let unique = format!("m{:06}.{:05}", known.id.message, known.id.attempt);
-                (requests::query_key(TOPIC, &unique, true), Question::Unique { id: known.id })
+                (requests::query_key(TOPIC, &known.id.unique_key(), true), Question::Unique { id: known.id })
             }
             2 => (requests::view(known.physical), Question::Place { physical: known.physical }),
             _ => {

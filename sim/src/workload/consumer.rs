@@ -1,6 +1,6 @@
 //! A consumer: one reader for each queue, long polling, commits from time to time.
 //!
-//! The same machine is the auditor, which reads every queue from its beginning and commits nothing.
+//! The same machine is the auditor, a broadcasting consumer: it reads every queue from its beginning and commits nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use gantry_core::wire::Command;
 use gantry_disk::MemoryDisk;
 use serde::{Deserialize, Serialize};
 
-use super::requests::{self, Pull, code, reply, reply_number};
+use super::requests::{self, Model, Pull, code, reply, reply_number};
 use super::route::{self, Route, RouteReply};
 use super::rpc::{ClientEnv, Event, Rpc};
 use super::{ClientOptions, HEARTBEAT_INTERVAL, REQUEST_TIMEOUT, ROUTE_INTERVAL, record};
@@ -135,7 +135,12 @@ impl Consumer {
         if self.heartbeat_at <= now.mono {
             self.heartbeat_at = now.mono + HEARTBEAT_INTERVAL;
             let topics: Vec<String> = (0..self.plan.topics).map(topic_name).collect();
-            let command = requests::consumer_heartbeat(&self.options.client_id, self.plan.group(), &topics);
+            let model = match self.plan.reader {
+                Reader::Group => Model::Clustering,
+                Reader::Auditor => Model::Broadcasting,
+            };
+            let id = &self.options.client_id;
+            let command = requests::consumer_heartbeat(id, self.plan.group(), model, &topics);
             self.rpc.call(now, env, &master, command, REQUEST_TIMEOUT, Tag::Heartbeat);
         }
         if self.known && self.list_at <= now.mono {

@@ -10,7 +10,7 @@ use gantry_core::wire::Command;
 use gantry_disk::MemoryDisk;
 
 use super::record::{self, Record};
-use super::requests::{self, reply, reply_number};
+use super::requests::{self, Model, reply, reply_number};
 use super::route::{self, RouteReply};
 use super::rpc::{ClientEnv, Event, Rpc};
 use super::{ClientOptions, HEARTBEAT_INTERVAL, REQUEST_TIMEOUT, ROUTE_INTERVAL};
@@ -128,7 +128,8 @@ impl<T> Desk<T> {
             && self.heartbeat_at <= now.mono
         {
             self.heartbeat_at = now.mono + HEARTBEAT_INTERVAL;
-            let command = requests::consumer_heartbeat(&self.options.client_id, member.group, &member.topics);
+            let id = &self.options.client_id;
+            let command = requests::consumer_heartbeat(id, member.group, Model::Clustering, &member.topics);
             self.rpc.call(now, env, master, command, REQUEST_TIMEOUT, Call::Heartbeat);
         }
         events

@@ -25,12 +25,19 @@ const GROUP: &str = "managers";
 /// A namespace of the name server's configuration.
 const NAMESPACE: &str = "SIMULATED";
 /// Topics, groups and keys of each kind.
-const NAMES: u64 = 2;
+pub const NAMES: u64 = 2;
 /// Queues of a topic at most.
-const QUEUES_MAX: u64 = 5;
+pub const QUEUES_MAX: u64 = 5;
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_millis(500);
 const ORDERS: u32 = 60;
+/// Lives of topics, where those are what it is about.
+const LIVES_LEAST: u64 = 6;
+const LIVES_MORE: u64 = 20;
+/// Messages of a life, at most.
+const SENDS_OF_A_LIFE: u64 = 25;
+/// So many messages are remembered, to be looked for.
+const SENT_MAX: usize = 500;
 
 /// Something to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,6 +128,34 @@ pub fn draw(rng: &mut Rng, from: Duration, until: Duration) -> Vec<Order> {
     orders
 }
 
+/// Draws lives of topics between two times: each is made, written to, and deleted; about half begin as the one before ends.
+pub fn draw_lives(rng: &mut Rng, from: Duration, until: Duration) -> Vec<Order> {
+    let (from, until) = (from.as_nanos() as u64, until.as_nanos() as u64);
+    let mut orders = Vec::new();
+    let mut message = 0;
+    let (mut ended, mut topic) = (from, 0);
+    for _ in 0..LIVES_LEAST + rng.below(LIVES_MORE) {
+        let begins =
+            if rng.one_in(2) { ended + rng.below(5_000_000) } else { from + rng.below(until - from) };
+        if begins != ended {
+            topic = if rng.one_in(2) { topic } else { rng.below(NAMES) as u8 };
+        }
+        let queues = 1 + rng.below(QUEUES_MAX) as i32;
+        orders.push(Order { at_ns: begins, act: Act::PutTopic { topic, read: queues, write: queues } });
+        let lasts = [100_000_000, 2_000_000_000, 20_000_000_000][rng.below(3) as usize];
+        for _ in 0..rng.below(SENDS_OF_A_LIFE) {
+            let queue = rng.below(queues as u64) as i32;
+            orders.push(Order { at_ns: begins + rng.below(lasts), act: Act::Send { message, topic, queue } });
+            message += 1;
+        }
+        ended = begins + lasts + rng.below(lasts);
+        orders.push(Order { at_ns: ended, act: Act::DeleteTopic { topic } });
+    }
+    orders.retain(|order| order.at_ns < until);
+    orders.sort_by_key(|order| order.at_ns);
+    orders
+}
+
 /// The name of a topic of the manager's.
 pub fn topic(number: u8) -> String {
     format!("made-{number}")
@@ -163,6 +198,7 @@ enum Tag {
     Key(u8),
     Route(String),
     Pull(String, i32),
+    Query,
 }
 
 /// See the [module](self).
@@ -178,6 +214,8 @@ pub struct Manager {
     /// Queues of each topic that is there.
     queues: BTreeMap<String, i32>,
     read_to: BTreeMap<(String, i32), i64>,
+    /// Messages that were sent in this life, with their topics.
+    sent: Vec<(String, MessageId)>,
     looks: u64,
     looking: bool,
     look_at: Instant,
@@ -200,6 +238,7 @@ impl Manager {
             busy: false,
             queues: BTreeMap::new(),
             read_to: BTreeMap::new(),
+            sent: Vec::new(),
             looks: 0,
             looking: false,
             look_at: now.mono,
@@ -313,6 +352,9 @@ impl Manager {
             tell(env, AdminReport::Begun { register, value });
         }
         if let Some((id, topic, queue)) = step.send {
+            if self.sent.len() < SENT_MAX {
+                self.sent.push((topic.clone(), id));
+            }
             tell(env, AdminReport::SendBegun { id, topic, queue });
         }
         if step.to_names {
@@ -361,9 +403,9 @@ impl Manager {
         self.looking = true;
         self.look_at = now.mono + PAUSE;
         self.looks += 1;
-        let number = (self.looks / 7 % NAMES) as u8;
+        let number = (self.looks / 8 % NAMES) as u8;
         let name = topic(number);
-        let (to_names, command, tag) = match self.looks % 7 {
+        let (to_names, command, tag) = match self.looks % 8 {
             0 => {
                 let command = requests::plain(code::GET_TOPIC_CONFIG, &[("topic", &name)]);
                 (false, command, Tag::Topic(name))
@@ -375,6 +417,11 @@ impl Manager {
                 (true, requests::plain(code::GET_KV_CONFIG, &fields), Tag::Key(number))
             }
             3 => (true, requests::route(&name), Tag::Route(name)),
+            4 if !self.sent.is_empty() => {
+                // What comes is judged at the broker's door.
+                let (topic, id) = &self.sent[(self.looks / 8) as usize % self.sent.len()];
+                (false, requests::query_key(topic, &id.unique_key(), true), Tag::Query)
+            }
             _ => {
                 let queue = (self.looks / 3 % QUEUES_MAX) as i32;
                 let offset = self.read_to.get(&(name.clone(), queue)).copied().unwrap_or(0);
@@ -440,7 +487,7 @@ impl Manager {
             }
             (Tag::Route(name), reply::TOPIC_NOT_EXIST) => read(env, route_register(&name), None),
             (Tag::Pull(name, queue), _) => self.on_pull(name, queue, command, env),
-            (Tag::Step | Tag::Topic(_) | Tag::Groups | Tag::Key(_) | Tag::Route(_), _) => {}
+            (Tag::Step | Tag::Query | Tag::Topic(_) | Tag::Groups | Tag::Key(_) | Tag::Route(_), _) => {}
         }
     }
 

@@ -43,6 +43,12 @@ pub mod code {
     pub const DELETE_TOPIC_IN_NAMESRV: i32 = 216;
     /// GET_TOPIC_CONFIG.
     pub const GET_TOPIC_CONFIG: i32 = 351;
+    /// INVOKE_BROKER_TO_RESET_OFFSET.
+    pub const INVOKE_BROKER_TO_RESET_OFFSET: i32 = 222;
+    /// CLEAN_EXPIRED_CONSUMEQUEUE.
+    pub const CLEAN_EXPIRED_CONSUMEQUEUE: i32 = 306;
+    /// DELETE_EXPIRED_COMMITLOG.
+    pub const DELETE_EXPIRED_COMMITLOG: i32 = 329;
     /// QUERY_CONSUMER_OFFSET.
     pub const QUERY_CONSUMER_OFFSET: i32 = 14;
     /// UPDATE_CONSUMER_OFFSET.
@@ -339,8 +345,21 @@ pub fn producer_heartbeat(client_id: &str, group: &str) -> Command {
     Command::request(code::HEART_BEAT, Ext::None).with_body(body)
 }
 
+/// How a group's consumers share its messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Model {
+    /// Each message goes to one of them.
+    Clustering,
+    /// To all of them, and each keeps its own offsets.
+    Broadcasting,
+}
+
 /// A consumer's heartbeat.
-pub fn consumer_heartbeat(client_id: &str, group: &str, topics: &[String]) -> Command {
+pub fn consumer_heartbeat(client_id: &str, group: &str, model: Model, topics: &[String]) -> Command {
+    let model = match model {
+        Model::Clustering => "CLUSTERING",
+        Model::Broadcasting => "BROADCASTING",
+    };
     let subscriptions: Vec<String> = topics
         .iter()
         .map(|topic| {
@@ -350,7 +369,7 @@ pub fn consumer_heartbeat(client_id: &str, group: &str, topics: &[String]) -> Co
         })
         .collect();
     let body = format!(
-        r#"{{"clientID":"{client_id}","consumerDataSet":[{{"consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","consumeType":"CONSUME_PASSIVELY","groupName":"{group}","messageModel":"CLUSTERING","subscriptionDataSet":[{}],"unitMode":false}}],"heartbeatFingerprint":0,"producerDataSet":[],"withoutSub":false}}"#,
+        r#"{{"clientID":"{client_id}","consumerDataSet":[{{"consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","consumeType":"CONSUME_PASSIVELY","groupName":"{group}","messageModel":"{model}","subscriptionDataSet":[{}],"unitMode":false}}],"heartbeatFingerprint":0,"producerDataSet":[],"withoutSub":false}}"#,
         subscriptions.join(",")
     );
     Command::request(code::HEART_BEAT, Ext::None).with_body(body)

@@ -1,7 +1,7 @@
 //! Faults take effect, and end.
 
 use gantry_core::time::{Duration, Instant};
-use gantry_disk::{CAPACITY_DEFAULT_BYTES, MemoryDisk};
+use gantry_disk::CAPACITY_DEFAULT_BYTES;
 
 use super::{Event, Fact, HostId, Observer, World};
 use crate::fault::{DEATH_WINDOW, Death, DiskOperation, FAILED_SYNC_WINDOW, Fault, Moment, STOP_WINDOW, Way};
@@ -96,10 +96,7 @@ impl<O: Observer> World<O> {
             Fault::DiskLoss { host, down } => {
                 self.die(host, Death::Process);
                 let rng = self.fault_rng.fork(&format!("{index} on {}", host.0));
-                let cold_per_mille = self.hosts[host.0].plan.cold_per_mille;
-                let disk = self.disk(host);
-                *disk = MemoryDisk::new(rng);
-                disk.set_cold_ratio(cold_per_mille);
+                *self.disk(host) = self.hosts[host.0].plan.new_disk(rng);
                 // It takes all that a power loss could, and more.
                 self.tell(host, Fact::PowerLost);
                 self.engine.schedule(now + down, Event::Start { host });
@@ -162,7 +159,8 @@ impl<O: Observer> World<O> {
                 self.hosts[host.0].disk_delay_nanos -= extra.as_nanos() as u64;
             }
             Fault::FullDisk { host, .. } => {
-                self.disk(host).set_capacity(CAPACITY_DEFAULT_BYTES);
+                let capacity = self.hosts[host.0].plan.disk_bytes.unwrap_or(CAPACITY_DEFAULT_BYTES);
+                self.disk(host).set_capacity(capacity);
                 self.restart_failed(host);
             }
             Fault::DiskErrors { host, operation, .. } => {

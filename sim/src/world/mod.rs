@@ -26,8 +26,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use gantry_core::io::{ConnId, DiskError, Machine, Now, Protocol};
 use gantry_core::rng::Rng;
-use gantry_core::time::{Duration, Instant};
-use gantry_disk::{MemoryDisk, Ticket};
+use gantry_core::time::{Duration, Instant, WallMs};
+use gantry_disk::{CAPACITY_DEFAULT_BYTES, MemoryDisk, Ticket};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Skew;
@@ -87,8 +87,19 @@ pub struct HostPlan {
     pub tapped: bool,
     /// Of a thousand reads of old data, how many find it not in memory.
     pub cold_per_mille: u32,
+    /// The size of its disk; as good as endless when none is given.
+    pub disk_bytes: Option<u64>,
     /// Makes a life.
     pub spawn: Box<dyn Fn(Life) -> Box<dyn Process>>,
+}
+
+impl HostPlan {
+    fn new_disk(&self, rng: Rng) -> MemoryDisk {
+        let mut disk = MemoryDisk::new(rng);
+        disk.set_cold_ratio(self.cold_per_mille);
+        disk.set_capacity(self.disk_bytes.unwrap_or(CAPACITY_DEFAULT_BYTES));
+        disk
+    }
 }
 
 /// What happened, for the observer.
@@ -127,6 +138,10 @@ pub enum Fact<'a> {
         kept: bool,
         /// The machine.
         machine: &'a dyn Any,
+        /// Its disk.
+        disk: &'a MemoryDisk,
+        /// What its host's wall clock showed.
+        wall: WallMs,
     },
     /// The machine told its host something.
     Report(&'a Report),
@@ -289,8 +304,7 @@ impl<O: Observer> World<O> {
         };
         for (index, plan) in plans.into_iter().enumerate() {
             let stream = |concern: &str| root.fork(&format!("{concern} of {}", plan.name));
-            let mut disk = MemoryDisk::new(stream("disk"));
-            disk.set_cold_ratio(plan.cold_per_mille);
+            let disk = plan.new_disk(stream("disk"));
             world.engine.schedule(plan.starts, Event::Start { host: HostId(index) });
             world.hosts.push(Host {
                 skew: Skew::draw(&mut stream("clock")),

@@ -123,7 +123,8 @@ impl<O: Observer> World<O> {
             process.take_reports(&mut self.reports);
             self.show_reports(id);
         }
-        self.tell(id, Fact::TurnEnded { kept, machine: process.machine() });
+        let (machine, disk) = (process.machine(), process.peek_disk());
+        self.tell(id, Fact::TurnEnded { kept, machine, disk, wall: now.wall });
         self.hosts[id.0].process = Some(process);
         if !kept {
             self.on_killed(id);

@@ -1,0 +1,148 @@
+//! Verifies, at the master's door, of offsets that an administrator resets while their group consumes: the next answer to a pull of
+//! the group from such a queue, after the reset was acknowledged at the latest, sends the reader to where it was put, and it is told so
+//! once. (That the reader then gets everything from there is for [`super::completeness`] and [`super::liveness`] to say.)
+//!
+//! Does not verify: that the place is right for the time that was asked for ([`super::queries`] looks at the same search), nor resets
+//! across the death of the master, which only the committed offset outlives.
+
+use std::collections::BTreeMap;
+
+use gantry_core::io::ConnId;
+use gantry_core::wire::{Command, Packet};
+
+use super::told::{RequestKey, Told};
+use super::{Checker, Cx, Verdict, unsafe_because};
+use crate::history::{Queue, Reader};
+use crate::process::Seen;
+use crate::workload::requests::{code, reply};
+use crate::world::Fact;
+
+const NAME: &str = "resets";
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Resets {
+    /// Requests under way.
+    asked: Vec<RequestKey>,
+    /// Readers that were sent elsewhere since the oldest of them was taken.
+    moved: Vec<(Queue, i64)>,
+    /// Where the next pull is to be sent.
+    owed: BTreeMap<Queue, i64>,
+    looked: u64,
+}
+
+/// The offsets in the answer, whose keys are objects: `{"offsetTable":{{"brokerName":"b","queueId":0,"topic":"t"}:5}}`.
+pub fn offsets_of(body: &[u8]) -> Vec<(Queue, i64)> {
+    let text = String::from_utf8_lossy(body);
+    let after = |text: &str, name: &str| -> Option<String> {
+        let (_, rest) = text.split_once(name)?;
+        Some(rest.chars().take_while(|c| !",}\"".contains(*c)).collect())
+    };
+    let entry = |part: &str| {
+        let topic = after(part, "\"topic\":\"topic-")?.parse().ok()?;
+        let id = after(part, "\"queueId\":")?.parse().ok()?;
+        let offset = after(part, "}:")?.parse().ok()?;
+        Some((Queue { topic, id }, offset))
+    };
+    text.split("{\"brokerName\"").skip(1).filter_map(entry).collect()
+}
+
+impl Resets {
+    fn on_answer(&mut self, conn: ConnId, command: &Command) {
+        let key = RequestKey { conn, opaque: command.opaque };
+        let Some(at) = self.asked.iter().position(|asked| *asked == key) else { return };
+        self.asked.remove(at);
+        if command.code == reply::SUCCESS {
+            for (queue, offset) in offsets_of(&command.body) {
+                // A pull that was held has been answered before.
+                let is_told = self.moved.contains(&(queue, offset));
+                self.looked += u64::from(is_told);
+                if !is_told {
+                    self.owed.insert(queue, offset);
+                } else {
+                    self.owed.remove(&queue);
+                }
+            }
+        }
+        if self.asked.is_empty() {
+            self.moved.clear();
+        }
+    }
+}
+
+impl Checker for Resets {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn on_told(&mut self, _cx: &Cx<'_>, told: &Told) -> Verdict {
+        match told {
+            Told::PullAnswered { reader: Some(Reader::Group), queue, code, next, .. } => {
+                let is_moved = *code == reply::PULL_OFFSET_MOVED;
+                if is_moved && !self.asked.is_empty() {
+                    self.moved.push((*queue, *next));
+                    self.owed.remove(queue);
+                }
+                let is_served = is_moved
+                    || [reply::SUCCESS, reply::PULL_NOT_FOUND, reply::PULL_RETRY_IMMEDIATELY].contains(code);
+                // Another reset under way may have taken the place of this one.
+                if !is_served || !self.asked.is_empty() {
+                    return Ok(());
+                }
+                let Some(owed) = self.owed.remove(queue) else { return Ok(()) };
+                self.looked += 1;
+                if !is_moved || *next != owed {
+                    let what = format!(
+                        "{queue:?} was reset to {owed}, and the next pull of its group was answered with {code}, to go on at {next}"
+                    );
+                    return unsafe_because(NAME, what);
+                }
+            }
+            Told::Forgotten => *self = Resets { looked: self.looked, ..Resets::default() },
+            Told::PullAnswered { .. }
+            | Told::Stored { .. }
+            | Told::NotStored { .. }
+            | Told::PullTaken { .. }
+            | Told::PullGone { .. }
+            | Told::OffsetTaken { .. }
+            | Told::OffsetTold { .. }
+            | Told::SlaveReported { .. }
+            | Told::SlaveGone { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
+        if cx.host != cx.setup.cast.master {
+            return Ok(());
+        }
+        if let Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) }) = fact
+            && command.code == code::INVOKE_BROKER_TO_RESET_OFFSET
+        {
+            self.asked.push(RequestKey { conn: *conn, opaque: command.opaque });
+        } else if let Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) }) = fact
+            && command.is_response()
+        {
+            self.on_answer(*conn, command);
+        } else if let Fact::Seen(Seen::Closed { conn, .. }) = fact {
+            self.asked.retain(|asked| asked.conn != *conn);
+        }
+        Ok(())
+    }
+
+    fn looked(&self) -> u64 {
+        self.looked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_read_from_fastjsons_maps() {
+        let body = br#"{"offsetTable":{{"brokerName":"b","queueId":3,"topic":"topic-1"}:15,{"brokerName":"b","queueId":0,"topic":"topic-1"}:0}}"#;
+        let queue = |id| Queue { topic: 1, id };
+        assert_eq!(offsets_of(body), [(queue(3), 15), (queue(0), 0)]);
+    }
+}
