@@ -94,7 +94,7 @@ def trace(context):
             servers.wait_for("both traces", is_shown, 60)
         except RuntimeError:
             raise RuntimeError(f"queryMsgTraceById {message_id} shows:\n{shown}") from None
-        return "".join(f"  {line}\n" for line in shown.splitlines() if line.strip())
+        return "".join(f"  {line}\n" for line in shown.splitlines() if line.strip() and "|-INFO" not in line)
 
     try:
         if context.check("trace: start", target.start, target):

@@ -34,6 +34,8 @@ pub(super) struct Lane {
     pub(super) source: i64,
     /// What the broker was last told.
     pub(super) committed: Option<i64>,
+    /// How often it is still to be told: a pull that carries an older offset may be carried out behind it.
+    pub(super) commits_left: u8,
     pub(super) locked_until: Option<Instant>,
     pub(super) paused_until: Instant,
     waiting: BTreeMap<i64, Received>,
@@ -51,6 +53,7 @@ impl Lane {
             next: None,
             source: MASTER_ID,
             committed: None,
+            commits_left: 0,
             locked_until: None,
             paused_until: Instant::ZERO,
             waiting: BTreeMap::new(),
