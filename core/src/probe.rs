@@ -121,6 +121,11 @@ probes! {
         SettledLate: "an application settles what no longer counts",
         SentAgain: "a send that failed is tried again by its client",
         RouteKept: "no name server answers and a client keeps its routes",
+        OnceFound: "a send is answered with the place where an earlier attempt stored it",
+        OncePart: "a part of a batch is stored already, and the rest is stored behind",
+        OnceBehind: "a send waits for another attempt at the same message that is looked for",
+        OnceFirstComesLater: "the first attempt to send a message comes after a later one",
+        OnceCold: "a search for a message that may be stored waits for the disk",
         MasterUnready: "a slave drops its stream because its next segment is not durable yet",
     }
 }

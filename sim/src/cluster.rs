@@ -18,6 +18,7 @@ use crate::workload::administrator::Administrator;
 use crate::workload::asker::Asker;
 use crate::workload::consumer::Consumer;
 use crate::workload::delayer::Delayer;
+use crate::workload::insister::Insister;
 use crate::workload::janitor::{Errand, Janitor};
 use crate::workload::manager::Manager;
 use crate::workload::operator::{Operator, Orders};
@@ -220,6 +221,14 @@ fn last_hosts(plan: &Plan) -> Vec<HostPlan> {
         let starts = if index < usize::from(plan.name_servers) { plan.names_start } else { never };
         hosts.push(host(at.0, vec![(NAME_SERVER_PORT, Protocol::Remoting)], starts, 0, name_server(plan)));
     }
+    let at = place(ClientKind::Insister);
+    let (options, sends) = (client(plan, at), plan.insister.clone());
+    let audit_at = plan.audit_at - Instant::ZERO;
+    hosts.push(host(at, Vec::new(), starts(ClientKind::Insister), 0, move |life| {
+        let (options, sends) = (options.clone(), Rc::clone(&sends));
+        let machine = Insister::new(options, sends, since_start(&life), audit_at, life.now);
+        life.run(machine)
+    }));
     hosts
 }
 

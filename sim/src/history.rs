@@ -245,6 +245,50 @@ pub enum Report {
     Admin(AdminReport),
     /// Of an application over the client machine.
     Client(ClientReport),
+    /// Of messages that are to be stored once.
+    Insist(InsistReport),
+}
+
+/// What the producers that insist tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InsistReport {
+    /// An attempt is about to leave.
+    Begun {
+        /// Which.
+        id: MessageId,
+    },
+    /// It got SEND_OK.
+    Stored {
+        /// Which.
+        id: MessageId,
+        /// Where the message is said to lie.
+        place: OncePlace,
+        /// The broker says that it stored it once.
+        honoured: bool,
+    },
+    /// A message was read.
+    Came {
+        /// Where.
+        place: OncePlace,
+        /// Which; `None` when it is none of ours.
+        id: Option<MessageId>,
+    },
+    /// A queue was read up to its end.
+    Drained {
+        /// Which.
+        queue: i32,
+    },
+}
+
+/// Where a message lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OncePlace {
+    /// Its queue.
+    pub queue: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its place in the commit log.
+    pub physical: u64,
 }
 
 /// What the client that looks for messages tells.

@@ -25,7 +25,7 @@ use crate::workload::retrier::RetrierPlan;
 use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "namesrv",
     "master",
     "follower",
@@ -45,6 +45,7 @@ pub const NAMES: [&str; 20] = [
     "manager",
     "namesrv-2",
     "namesrv-3",
+    "insister",
     "janitor",
 ];
 
@@ -57,7 +58,7 @@ pub const SECOND: HostId = HostId(13);
 pub const OPERATOR: HostId = HostId(14);
 
 /// Who wants old messages gone.
-pub const JANITOR: HostId = HostId(19);
+pub const JANITOR: HostId = HostId(20);
 
 /// How the master goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -148,6 +149,7 @@ pub const fn place(client: ClientKind) -> usize {
         ClientKind::Asker => 15,
         ClientKind::Manager | ClientKind::Recreator => 16,
         ClientKind::Resetter => JANITOR.0,
+        ClientKind::Insister => 19,
     }
 }
 
@@ -236,6 +238,9 @@ pub struct Plan {
     /// Where an administrator puts the group.
     #[serde(default)]
     pub resets: Vec<Reset>,
+    /// What the producers that insist send.
+    #[serde(default, with = "shared")]
+    pub insister: Rc<Vec<DelayedSend>>,
     /// The delay of each level, in seconds.
     pub delays_s: Vec<u64>,
     /// All is mended by then.
@@ -332,6 +337,7 @@ impl Plan {
             name_servers,
             names_start,
             asker: Rc::new(delayer::draw(&mut root.fork("asked"), 30, 1, SENDS_FROM, until)),
+            insister: Rc::new(delayer::draw(&mut root.fork("insisted"), 40, 1, SENDS_FROM, until)),
             manager: Rc::new(if scenario.clients.contains(&ClientKind::Recreator) {
                 manager::draw_lives(&mut root.fork("orders"), SENDS_FROM, until)
             } else {

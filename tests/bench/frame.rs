@@ -23,10 +23,20 @@ pub(crate) struct Template {
 
 impl Template {
     pub(crate) fn new(topic: &str) -> Template {
+        Template::with(topic, "")
+    }
+
+    /// The same of a producer that wants each message stored once; `again` as if it were sent for the second time.
+    pub(crate) fn once(topic: &str, again: bool) -> Template {
+        let again = if again { ",\"gantryAgain\":\"true\"" } else { "" };
+        Template::with(topic, &format!(",\"gantryOnce\":\"0123456789abcdef\"{again}"))
+    }
+
+    fn with(topic: &str, fields: &str) -> Template {
         let header = format!(
             "{{\"code\":310,\"extFields\":{{\"a\":\"speed-producer\",\"b\":\"{topic}\",\"c\":\"TBW102\",\"d\":\"4\",\
              \"e\":\"0\",\"f\":\"0\",\"g\":\"1700000000000\",\"h\":\"0\",\"i\":\"UNIQ_KEY\\u0001{unique}\\u0002WAIT\\u0001true\
-             \\u0002TAGS\\u0001TagA\",\"j\":\"0\",\"k\":\"false\",\"m\":\"false\",\"n\":\"broker-a\"}},\"flag\":0,\
+             \\u0002TAGS\\u0001TagA\",\"j\":\"0\",\"k\":\"false\",\"m\":\"false\",\"n\":\"broker-a\"{fields}}},\"flag\":0,\
              \"language\":\"JAVA\",\"opaque\":{opaque},\"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}",
             unique = String::from_utf8_lossy(UNIQUE),
             opaque = String::from_utf8_lossy(OPAQUE),

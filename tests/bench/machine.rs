@@ -32,6 +32,12 @@ pub(crate) struct Options {
     /// Write the log by `pwrite` rather than into a mapping.
     #[arg(long)]
     pwrite: bool,
+    /// Messages that are to be stored once.
+    #[arg(long)]
+    once: bool,
+    /// And that may have been stored before, though none was.
+    #[arg(long, requires = "once")]
+    again: bool,
     /// Where the store goes; emptied before and after.
     #[arg(long, default_value = "target/speed-machine")]
     data: PathBuf,
@@ -74,7 +80,10 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         let peer = ([127, 0, 0, 1], 40000).into();
         inbox.push_back(Input::Opened { conn: ConnId::accepted(n), peer, protocol: Protocol::Remoting });
     }
-    let mut template = Template::new("SpeedTest");
+    let mut template = match options.once {
+        true => Template::once("SpeedTest", options.again),
+        false => Template::new("SpeedTest"),
+    };
     let mut next = 0;
     // Files are made and caches are warm before the clock starts.
     turns(

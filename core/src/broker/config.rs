@@ -122,6 +122,13 @@ pub struct BrokerConfig {
     /// `maxTransferBytesOnMessageInMemory`
     pub pull_bytes_max: u64,
 
+    /// `gantryOnceWindow`: how long after a message was stored another attempt to send it is known for one. Ten minutes: longer than
+    /// a broker's restart or its slave's promotion, and far longer than the three seconds in which clients try again.
+    pub once_window: Duration,
+    /// `gantryOnceKeys`: keys remembered at most that a later attempt has stored, because the first one may still come. Some
+    /// 200 bytes each; only attempts after the first count.
+    pub once_keys_max: usize,
+
     /// How long a clean stop waits for name servers to hear of it.
     pub unregister_timeout: Duration,
 
@@ -180,6 +187,8 @@ impl BrokerConfig {
             pulls_waiting_max: 100_000,
             pull_messages_max: 32,
             pull_bytes_max: 256 * 1024,
+            once_window: Duration::from_secs(600),
+            once_keys_max: 100_000,
             unregister_timeout: Duration::from_secs(3),
             shown: BTreeMap::new(),
         }

@@ -25,6 +25,7 @@ mod load;
 mod lock;
 mod names;
 mod offset;
+mod once;
 mod persist;
 mod producer;
 mod promote;
@@ -68,6 +69,7 @@ use handle::search::Searches;
 use hold::{Holds, Pull};
 use lock::Locks;
 use offset::Offsets;
+use once::Once;
 use persist::{ConfigFile, Generation};
 use producer::Producers;
 use promote::Promotion;
@@ -169,6 +171,7 @@ pub struct Broker {
     /// Store times that the request being served has read.
     times: BTreeMap<(QueueIx, i64), Option<i64>>,
     searches: Searches,
+    once: Once,
     calls: Calls,
     stats: Stats,
     started: Option<Now>,
@@ -222,6 +225,7 @@ impl Broker {
             cold: BTreeMap::new(),
             times: BTreeMap::new(),
             searches: Searches::default(),
+            once: Once::default(),
             calls: Calls::default(),
             stats: Stats::default(),
             started: None,
@@ -670,7 +674,8 @@ impl<D: Disk> Machine<D> for Broker {
                     || self.carry.on_fetched(now, id, result)
                     || self.on_pull_fetched(now, id, result, env)
                     || self.on_request_fetched(now, id, result, env)
-                    || self.on_search_fetched(now, id, result, env);
+                    || self.on_search_fetched(now, id, result, env)
+                    || self.on_once_fetched(now, id, result, env);
             }
             // Everything that is due is done as the turn ends.
             Input::Wake => {}
@@ -685,6 +690,7 @@ impl<D: Disk> Machine<D> for Broker {
         self.advance_stop(now, env);
         self.settle_delays(now, env);
         self.settle_carrying(now, env);
+        self.settle_once(now, env);
         self.replication.before_store(now, &mut self.store);
         self.store.settle(now, env);
         if self.cut.is_none() {
@@ -734,6 +740,7 @@ impl<D: Disk> Machine<D> for Broker {
             named(self.known.file.deadline(), "gantrySlaves.json"),
             named(self.home.as_ref().map(Home::deadline), "what slaves have kept"),
             self.searches.is_runnable().then_some((Instant::ZERO, "search by key")),
+            self.once.is_runnable().then_some((Instant::ZERO, "a send that may be stored already")),
             named(self.calls.deadline(), "answer of a client"),
             named(self.holds.deadline(), "end of a long poll"),
             named(self.acks.deadline(self.watermarks()), "flush timeout"),
@@ -760,6 +767,7 @@ impl<D: Disk> Machine<D> for Broker {
         self.producers.check_invariants();
         self.holds.check_invariants();
         self.calls.check_invariants();
+        self.once.check_invariants();
         self.acks.check_invariants();
         self.replication.check_invariants();
         self.epochs.check_invariants();

@@ -108,11 +108,16 @@ impl Broker {
 
 /// The delay level of a message that is to be delayed: half messages and rollbacks never are.
 fn delay_level(draft: &Draft<'_>) -> Option<usize> {
-    let transaction = draft.sys_flag & sys_flag::TRANSACTION_MASK;
+    delay_level_of(draft.sys_flag, draft.properties)
+}
+
+/// The same of its parts.
+pub(super) fn delay_level_of(flags: i32, text: &[u8]) -> Option<usize> {
+    let transaction = flags & sys_flag::TRANSACTION_MASK;
     if transaction != 0 && transaction != sys_flag::TRANSACTION_COMMIT {
         return None;
     }
-    let text = core::str::from_utf8(property(draft.properties, b"DELAY")?).ok()?;
+    let text = core::str::from_utf8(property(text, b"DELAY")?).ok()?;
     // RocketMQ fails on a level that is no number; here it is none.
     text.parse().ok().filter(|level| *level > 0)
 }

@@ -57,6 +57,7 @@ impl Completeness {
             | Report::Broken { .. }
             | Report::Delay(_)
             | Report::Client(_)
+            | Report::Insist(_)
             | Report::Retry(_)
             | Report::Ordered(_)
             | Report::Ask(_)

@@ -63,7 +63,8 @@ impl Checker for Kept {
             | Report::Ordered(_)
             | Report::Ask(_)
             | Report::Admin(_)
-            | Report::Client(_) => {}
+            | Report::Client(_)
+            | Report::Insist(_) => {}
         }
         Ok(())
     }

@@ -400,7 +400,8 @@ impl Ledger {
             | Report::Ordered(_)
             | Report::Ask(_)
             | Report::Admin(_)
-            | Report::Client(_) => {}
+            | Report::Client(_)
+            | Report::Insist(_) => {}
         }
     }
 

@@ -66,7 +66,8 @@ impl Checker for Liveness {
             | Report::Ordered(_)
             | Report::Ask(_)
             | Report::Admin(_)
-            | Report::Client(_) => {}
+            | Report::Client(_)
+            | Report::Insist(_) => {}
         }
         Ok(())
     }

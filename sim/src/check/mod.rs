@@ -22,6 +22,7 @@ pub mod loss;
 pub mod members;
 pub mod names;
 pub mod offsets;
+pub mod once;
 pub mod one_value;
 pub mod order;
 pub mod ordered;
@@ -141,6 +142,8 @@ pub enum ClientKind {
     Administrator,
     /// An administrator who resets the offsets of the group under test: see [`crate::workload::janitor`].
     Resetter,
+    /// See [`crate::workload::insister`].
+    Insister,
 }
 
 /// An operation that failed at the very end of a fault is told of, and its process started again, within this.
@@ -289,6 +292,9 @@ impl Checkers {
             if setup.clients.contains(&ClientKind::Delayer) {
                 checkers.push(Box::new(delays::Delays::default()));
             }
+            if setup.clients.contains(&ClientKind::Insister) {
+                checkers.push(Box::new(once::Once::default()));
+            }
             let (view, ledger) = (BrokerView::default(), Ledger::new(&setup));
             return Checkers { view, ledger, told: Vec::new(), checkers, setup };
         }
@@ -317,6 +323,7 @@ impl Checkers {
         }
         for client in &setup.clients {
             match client {
+                ClientKind::Insister => checkers.push(Box::new(once::Once::default())),
                 ClientKind::Asker => checkers.push(Box::new(queries::Queries::default())),
                 ClientKind::Manager | ClientKind::Recreator => {
                     checkers.push(Box::new(administration::Administration::default()));

@@ -12,6 +12,7 @@ pub mod client;
 pub mod consumer;
 pub mod delayer;
 pub mod desk;
+pub mod insister;
 pub mod janitor;
 pub mod manager;
 pub mod operator;

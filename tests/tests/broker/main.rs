@@ -10,6 +10,7 @@ mod messages;
 mod names;
 mod nonsense;
 mod offsets;
+mod once;
 mod registration;
 mod replicas;
 mod retries;

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use super::super::ack::{Ack, Safety};
 use super::super::put::copy_properties;
 use super::super::reply::{Answer, Refusal};
+use super::super::store::ONCE_PRODUCER;
 use super::super::{Broker, BrokerEvent, names};
 use crate::io::{ConnId, Disk, Env, Now};
 use crate::probe::Probe;
@@ -139,7 +140,7 @@ fn look_failed(offset: i64) -> Refusal {
 fn put_back_properties(record: &Record<'_>, level: i32) -> Vec<u8> {
     let text = record.properties;
     let mut out = Vec::with_capacity(text.len() + 128);
-    copy_properties(text, &[b"WAIT", b"DELAY"], &mut out);
+    copy_properties(text, &[b"WAIT", b"DELAY", ONCE_PRODUCER], &mut out);
     if property(text, b"RETRY_TOPIC").is_none() {
         put_property(b"RETRY_TOPIC", record.topic.as_bytes(), &mut out);
     }

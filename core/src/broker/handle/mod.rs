@@ -8,6 +8,7 @@ mod epoch;
 mod group;
 mod info;
 mod offset;
+mod once;
 mod progress;
 mod pull;
 mod query;

@@ -14,14 +14,16 @@ use bytes::Bytes;
 
 use super::super::ack::{Ack, Safety};
 use super::super::persist::Generation;
-use super::super::put::{Stored, check_properties};
+use super::super::put::{Stored, check_properties, copy_properties};
 use super::super::reply::{Answer, Refusal};
+use super::super::store::{Appended, ONCE_PRODUCER};
 use super::super::{Broker, BrokerEvent, names};
+use super::once::Sending;
 use crate::io::{ConnId, Disk, Env, Now};
 use crate::rng::Rng;
 use crate::wire::body::{TopicFilterType, perm, topic_sys_flag};
-use crate::wire::code::{request_code, response_code};
-use crate::wire::message::{Draft, decode_batch, properties, property, put_property};
+use crate::wire::code::response_code;
+use crate::wire::message::{BatchItem, Draft, decode_batch, properties, property, put_property};
 use crate::wire::request::{SendMessageRequest, SendMessageResponse};
 use crate::wire::{Command, Ext};
 
@@ -41,6 +43,8 @@ struct Target<'a> {
     sys_flag: i32,
     /// It was tried too often.
     is_dead: bool,
+    /// The producer that wants it stored once.
+    once: Option<&'a str>,
 }
 
 /// What the broker must know of a message's properties.
@@ -67,15 +71,18 @@ impl Broker {
         self.check_master()?;
         let born_host = self.conns.peer(conn).unwrap_or(self.config.store_host);
         self.check_send(now, &header, born_host)?;
+        let sending = Sending { conn, request, header: &header, born_host };
+        if header.once.is_some()
+            && let Some(sought) = self.once_keys(&sending)
+        {
+            return self.send_once(now, &sending, sought, env);
+        }
         let queue_id = self.choose_queue(&header, env.rng);
-        if header.batch || request.code == request_code::SEND_BATCH_MESSAGE {
-            return self.send_batch(now, conn, request, &header, queue_id, born_host, env);
+        if sending.is_batch() {
+            return self.send_batch(now, &sending, queue_id, env);
         }
         let target = self.find_target(now, request, &header, queue_id)?;
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let sent = self.send_one(now, request, &header, &target, born_host, &mut scratch, env);
-        self.scratch = scratch;
-        let (stored, facts) = sent?;
+        let (stored, facts) = self.send_one(now, &sending, &target, env)?;
         let reply = SendMessageResponse {
             store_host: self.config.store_host,
             offset: stored.appended.physical_offset,
@@ -180,8 +187,13 @@ impl Broker {
         queue_id: i32,
     ) -> Result<Target<'a>, Refusal> {
         let topic = header.topic.as_ref();
-        let mut target =
-            Target { topic: Cow::Borrowed(topic), queue_id, sys_flag: header.sys_flag, is_dead: false };
+        let mut target = Target {
+            topic: Cow::Borrowed(topic),
+            queue_id,
+            sys_flag: header.sys_flag,
+            is_dead: false,
+            once: None,
+        };
         if let Some(group) = names::group_of_retry(topic) {
             let Some(config) = self.groups.find(now.wall, group, &self.config) else {
                 return Err(Refusal::group_missing(group));
@@ -202,18 +214,29 @@ impl Broker {
         Ok(target)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
     fn send_one<D: Disk>(
         &mut self,
         now: Now,
-        request: &Command,
-        header: &SendMessageRequest<'_>,
+        sending: &Sending<'_>,
         target: &Target<'_>,
-        born_host: SocketAddr,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<(Stored, Facts), Refusal> {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        scratch.clear();
+        let sent = self.store_one(now, sending, target, &mut scratch, env);
+        self.scratch = scratch;
+        sent
+    }
+
+    fn store_one<D: Disk>(
+        &mut self,
+        now: Now,
+        sending: &Sending<'_>,
+        target: &Target<'_>,
         scratch: &mut Vec<u8>,
         env: &mut Env<'_, D, BrokerEvent>,
     ) -> Result<(Stored, Facts), Refusal> {
-        scratch.clear();
+        let Sending { request, header, born_host, .. } = sending;
         let text = header.properties.as_bytes();
         let mut facts = put_properties(text, target.is_dead, &self.config.cluster_name, scratch);
         if let Some(name) = facts.unserved {
@@ -227,13 +250,16 @@ impl Broker {
             facts.unique_id = Bytes::from(unique_id(now, self.config.store_host, env.rng));
             put_property(b"UNIQ_KEY", &facts.unique_id, scratch);
         }
+        if let Some(producer) = target.once {
+            put_property(ONCE_PRODUCER, producer.as_bytes(), scratch);
+        }
         let draft = Draft {
             topic: &target.topic,
             queue_id: target.queue_id,
             flag: header.flag,
             sys_flag: target.sys_flag,
             born_timestamp: header.born_timestamp,
-            born_host,
+            born_host: *born_host,
             store_host: self.config.store_host,
             reconsume_times: header.reconsume_times,
             prepared_transaction_offset: 0,
@@ -248,17 +274,51 @@ impl Broker {
         Ok((stored, facts))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
-    fn send_batch<D: Disk>(
+    /// Appends the message of a send with the name of its producer.
+    pub(super) fn append_single_once<D: Disk>(
         &mut self,
         now: Now,
-        conn: ConnId,
-        request: &Command,
-        header: &SendMessageRequest<'_>,
+        sending: &Sending<'_>,
         queue_id: i32,
-        born_host: SocketAddr,
         env: &mut Env<'_, D, BrokerEvent>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<(Vec<Appended>, Option<Generation>), Refusal> {
+        let target = self.find_target(now, sending.request, sending.header, queue_id)?;
+        let target = Target { once: sending.header.once.as_deref(), ..target };
+        let (stored, _) = self.send_one(now, sending, &target, env)?;
+        Ok((Vec::from([stored.appended]), stored.topic))
+    }
+
+    /// Appends those messages of a batch that are wanted, with the name of their producer.
+    pub(super) fn append_batch_once<D: Disk>(
+        &mut self,
+        now: Now,
+        sending: &Sending<'_>,
+        queue_id: i32,
+        is_wanted: impl Fn(usize) -> bool,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<(Vec<Appended>, Option<Generation>), Refusal> {
+        let producer = sending.header.once.as_deref().unwrap_or_default().as_bytes();
+        let items = self.batch_items(sending)?;
+        let wanted = items.into_iter().enumerate().filter(|(at, _)| is_wanted(*at)).map(|(_, item)| item);
+        let (items, texts): (Vec<_>, Vec<_>) = wanted
+            .map(|item| {
+                let mut text = Vec::with_capacity(item.properties.len() + producer.len() + 16);
+                copy_properties(item.properties, &[ONCE_PRODUCER], &mut text);
+                put_property(ONCE_PRODUCER, producer, &mut text);
+                (item, text)
+            })
+            .unzip();
+        let marked: Vec<BatchItem<'_>> = items
+            .iter()
+            .zip(&texts)
+            .map(|(item, text)| BatchItem { properties: text, flag: item.flag, body: item.body })
+            .collect();
+        self.append_items(now, sending, queue_id, &marked, env)
+    }
+
+    /// The messages of a batch, if it may be stored.
+    fn batch_items<'a>(&self, sending: &Sending<'a>) -> Result<Vec<BatchItem<'a>>, Refusal> {
+        let (request, header) = (sending.request, sending.header);
         if names::group_of_retry(&header.topic).is_some() {
             return Err(Refusal::new(
                 response_code::MESSAGE_ILLEGAL,
@@ -271,12 +331,24 @@ impl Broker {
         if request.body.len() as u64 > self.config.store.body_bytes_max {
             return Err(self.message_illegal());
         }
+        Ok(items)
+    }
+
+    fn append_items<D: Disk>(
+        &mut self,
+        now: Now,
+        sending: &Sending<'_>,
+        queue_id: i32,
+        items: &[BatchItem<'_>],
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<(Vec<Appended>, Option<Generation>), Refusal> {
+        let header = sending.header;
         let topic = self.topics.get_mut(&header.topic).expect("checked");
         let multi_tags =
             if topic.config.topic_filter_type == TopicFilterType::MultiTag { MULTI_TAGS } else { 0 };
         let (queue, changed) = (topic.queue(queue_id, &mut self.store), topic.changed);
         let mut drafts = Vec::with_capacity(items.len());
-        for item in &items {
+        for item in items {
             check_properties(item.properties)?;
             drafts.push(Draft {
                 topic: &header.topic,
@@ -284,7 +356,7 @@ impl Broker {
                 flag: item.flag,
                 sys_flag: header.sys_flag | multi_tags,
                 born_timestamp: header.born_timestamp,
-                born_host,
+                born_host: sending.born_host,
                 store_host: self.config.store_host,
                 reconsume_times: header.reconsume_times,
                 prepared_transaction_offset: 0,
@@ -302,9 +374,21 @@ impl Broker {
         if let Some(topic) = self.topics.get_mut(&header.topic) {
             topic.stats.put(messages, bytes);
         }
+        Ok((appended, (!self.topics.file.is_durable(changed)).then_some(changed)))
+    }
+
+    fn send_batch<D: Disk>(
+        &mut self,
+        now: Now,
+        sending: &Sending<'_>,
+        queue_id: i32,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<Answer, Refusal> {
+        let items = self.batch_items(sending)?;
+        let (appended, topic) = self.append_items(now, sending, queue_id, &items, env)?;
         let first = appended.first().expect("a batch is never empty");
         let last = appended.last().expect("a batch is never empty");
-        let text = header.properties.as_bytes();
+        let text = sending.header.properties.as_bytes();
         let reply = SendMessageResponse {
             store_host: self.config.store_host,
             offset: first.physical_offset,
@@ -313,8 +397,8 @@ impl Broker {
             queue_offset: first.queue_offset,
             transaction_id: Bytes::copy_from_slice(property(text, b"UNIQ_KEY").unwrap_or_default()),
         };
-        let topic = (!self.topics.file.is_durable(changed)).then_some(changed);
-        self.park_send(now, conn, request, reply, last.end, waits(property(text, b"WAIT")), topic);
+        let wait = waits(property(text, b"WAIT"));
+        self.park_send(now, sending.conn, sending.request, reply, last.end, wait, topic);
         Ok(Answer::Later)
     }
 
@@ -345,7 +429,7 @@ impl Broker {
 }
 
 /// Whether a send waits for flush and replication; absent means yes.
-fn waits(value: Option<&[u8]>) -> bool {
+pub(super) fn waits(value: Option<&[u8]>) -> bool {
     value.is_none_or(|value| value.eq_ignore_ascii_case(b"true"))
 }
 
@@ -356,7 +440,7 @@ pub(super) fn put_properties(text: &[u8], is_dead: bool, cluster: &str, out: &mu
     for (name, value) in properties(text) {
         match name {
             // The client may not say what the broker says, nor what only a pop adds.
-            b"POP_CK" | b"CLUSTER" | b"MSG_REGION" | b"TRACE_ON" => continue,
+            b"POP_CK" | b"CLUSTER" | b"MSG_REGION" | b"TRACE_ON" | ONCE_PRODUCER => continue,
             b"DELAY" if is_dead => continue,
             b"DELAY" => facts.has_delay = true,
             b"TIMER_DELAY_SEC" => facts.unserved = Some("TIMER_DELAY_SEC"),

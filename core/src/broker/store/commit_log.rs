@@ -356,6 +356,15 @@ impl CommitLog {
         Ok(())
     }
 
+    /// What was appended from `position` on and is not written yet.
+    pub(crate) fn unwritten(&self, position: u64) -> Option<&[u8]> {
+        let at = self.chunks.partition_point(|chunk| chunk.position <= position).checked_sub(1)?;
+        let chunk = self.chunks.get(at)?;
+        let upto = self.chunks.get(at + 1).map_or(self.pending.len(), |next| next.at);
+        let from = chunk.at + usize::try_from(position - chunk.position).ok()?;
+        self.pending.get(from..upto)
+    }
+
     pub(crate) fn is_flushing(&self) -> bool {
         self.flush.is_some()
     }

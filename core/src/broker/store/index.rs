@@ -111,6 +111,11 @@ impl Header {
         count: 1,
     };
 
+    /// Whether it counts no entry yet, and so no time either.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count <= 1
+    }
+
     /// A header that never reached the disk is all zeros.
     fn decode(bytes: &[u8], shape: Shape) -> Header {
         let (long, int) = (|at| long_at(bytes, at), |at| int_at(bytes, at));
@@ -239,6 +244,11 @@ impl Index {
         }
         self.opening = Some(Opening { at: 0, unclean });
         Ok(())
+    }
+
+    /// Whether keys are taken and found.
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Whether recovery must wait: for the headers of all files, or for merges that it is too far ahead of.
@@ -524,11 +534,15 @@ impl Index {
         self.active.last().or(merging).map_or_else(in_files, |last| (last.timestamp, last.physical))
     }
 
-    /// The newest entry on the heap below `below` in the log that has this hash.
-    pub(super) fn newest_on_heap(&self, hash: u32, below: u64) -> Option<KeyEntry> {
+    /// The newest entry on the heap below `below` in the log that has this hash and was stored at `begin_ms` or later.
+    pub(super) fn newest_on_heap(&self, hash: u32, below: u64, begin_ms: i64) -> Option<KeyEntry> {
         let find = |entries: &[KeyEntry]| {
             let upto = entries.partition_point(|entry| entry.physical < below);
-            entries[..upto].iter().rev().find(|entry| entry.hash == hash).copied()
+            let newest_first = entries[..upto].iter().rev();
+            newest_first
+                .take_while(|entry| entry.timestamp >= begin_ms)
+                .find(|entry| entry.hash == hash)
+                .copied()
         };
         find(&self.active).or_else(|| self.merge.as_ref().and_then(|merge| find(&merge.batch)))
     }

@@ -14,6 +14,9 @@ use super::index::{KEYS, TAG_PREFIX, TAGS, UNIQ_KEY, hash_onto, key_hash, words}
 use crate::io::{Disk, DiskError, Extent, Residency};
 use crate::wire::message::{Entry, Record, RecordError, peek, property};
 
+/// The property by which a message that is to be stored once names its producer.
+pub const ONCE_PRODUCER: &[u8] = b"GANTRY_ONCE";
+
 /// Candidates and chain links looked at in one call.
 const STEPS_PER_CALL_MAX: u32 = 512;
 /// Bytes of a record read first; a longer one is read again.
@@ -41,6 +44,15 @@ pub enum QueryStep {
     More,
 }
 
+/// What tells a message that is to be stored once from others with its unique key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OnceMark {
+    /// Who sent it.
+    pub producer: String,
+    /// Its own topic, where it waits among the delayed ones.
+    pub real_topic: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Heap,
@@ -62,6 +74,8 @@ pub struct KeyQuery {
     topic: String,
     key: String,
     kind: KeyKind,
+    /// Of a message that may be stored already, visible or not.
+    once: Option<OnceMark>,
     hash: u32,
     messages_max: u32,
     bytes_max: u64,
@@ -97,6 +111,7 @@ impl KeyQuery {
             topic: topic.into(),
             key: key.into(),
             kind,
+            once: None,
             hash: key_hash(prefix, key.as_bytes()),
             messages_max,
             bytes_max,
@@ -109,6 +124,12 @@ impl KeyQuery {
             records: Vec::new(),
             sizes: Vec::new(),
         }
+    }
+
+    /// Asks for the message of a producer with a unique key, if it was stored since `begin_ms`, and be it in this very turn.
+    pub fn once(topic: &str, key: &str, mark: OnceMark, begin_ms: i64) -> KeyQuery {
+        let query = KeyQuery::new(topic, key, KeyKind::Key, (begin_ms, i64::MAX), 1, u64::MAX);
+        KeyQuery { once: Some(mark), ..query }
     }
 
     /// The records found, one after the other, newest first.
@@ -138,6 +159,14 @@ impl KeyQuery {
 
     fn matches(&self, record: &Record<'_>) -> bool {
         let key = self.key.as_bytes();
+        if let Some(mark) = &self.once {
+            let has = |name, value: &str| property(record.properties, name) == Some(value.as_bytes());
+            let real_topic = mark.real_topic.as_deref();
+            return record.topic == self.topic
+                && has(UNIQ_KEY, &self.key)
+                && has(ONCE_PRODUCER, &mark.producer)
+                && real_topic.is_none_or(|topic| has(b"REAL_TOPIC", topic));
+        }
         let is_key = || {
             property(record.properties, UNIQ_KEY) == Some(key)
                 || words(property(record.properties, KEYS).unwrap_or_default()).any(|word| word == key)
@@ -179,6 +208,16 @@ impl Store {
         Ok(QueryStep::More)
     }
 
+    /// Whether unique keys are found at all: without the key index they are not.
+    pub fn finds_keys(&self) -> bool {
+        self.index.is_on()
+    }
+
+    /// Store time of the newest message, ms; none is below it.
+    pub fn newest_store_timestamp(&self) -> i64 {
+        self.last_store_timestamp
+    }
+
     /// Store time, in ms, and log offset of the newest message with keys, zeros without any
     /// (`indexLastUpdateTimestamp` and `indexLastUpdatePhyoffset` of RocketMQ's answer).
     pub fn index_newest(&self) -> (i64, u64) {
@@ -186,16 +225,20 @@ impl Store {
     }
 
     fn query_heap(&self, query: &mut KeyQuery) {
-        // What is not visible yet is nobody's business.
-        let below = query.below.min(self.dispatched);
-        match self.index.newest_on_heap(query.hash, below) {
-            Some(entry) if entry.timestamp < query.begin_ms => query.stage = Stage::Done,
+        let below = query.below.min(self.end_for(query));
+        match self.index.newest_on_heap(query.hash, below, query.begin_ms) {
             Some(entry) => {
                 query.below = entry.physical;
                 query.candidate = (entry.timestamp <= query.end_ms).then_some(entry.physical);
             }
             None => query.stage = Stage::Files { below: u64::MAX },
         }
+    }
+
+    /// Where what a query may find ends.
+    fn end_for(&self, query: &KeyQuery) -> u64 {
+        // What is not visible yet is nobody's business, but of who sent it.
+        if query.once.is_some() { self.log.end() } else { self.dispatched }
     }
 
     fn query_file<D: Disk>(
@@ -208,6 +251,11 @@ impl Store {
             query.stage = Stage::Done;
             return Ok(None);
         };
+        if file.header.is_empty() {
+            // Its first entries are on their way, and those before them lie in older files.
+            query.stage = Stage::Files { below: file.name };
+            return Ok(None);
+        }
         if query.begin_ms > file.header.end_timestamp {
             query.stage = Stage::Done;
             return Ok(None);
@@ -264,7 +312,17 @@ impl Store {
         disk: &mut D,
     ) -> Result<Option<Extent>, DiskError> {
         let Some(physical) = query.candidate else { return Ok(None) };
-        if physical < self.log.min() || physical >= self.dispatched {
+        let end = self.end_for(query);
+        if physical < self.log.min() || physical >= end {
+            query.candidate = None;
+            return Ok(None);
+        }
+        if physical >= self.log.written() {
+            if let Some(bytes) = self.log.unwritten(physical)
+                && let Ok(Entry::Message(record)) = Entry::decode(bytes)
+            {
+                self.take_candidate(query, &record, bytes);
+            }
             query.candidate = None;
             return Ok(None);
         }
@@ -276,19 +334,14 @@ impl Store {
             }
             match Entry::decode(&bytes) {
                 Ok(Entry::Message(record)) => {
-                    if record.physical_offset == physical as i64
-                        && query.matches(&record)
-                        && !self.burial.covers(record.topic, physical)
-                    {
-                        query.messages += 1;
-                        query.records.extend_from_slice(&bytes[..record.size as usize]);
-                        query.sizes.push(record.size as usize);
+                    if record.physical_offset == physical as i64 {
+                        self.take_candidate(query, &record, &bytes);
                     }
                     break;
                 }
                 Err(RecordError::Short) => {
                     let size = peek(&bytes).map_or(0, |(size, _)| u64::from(size));
-                    if size <= u64::from(extent.len) || physical + size > self.dispatched {
+                    if size <= u64::from(extent.len) || physical + size > end {
                         break;
                     }
                     want = size;
@@ -298,5 +351,13 @@ impl Store {
         }
         query.candidate = None;
         Ok(None)
+    }
+
+    fn take_candidate(&self, query: &mut KeyQuery, record: &Record<'_>, bytes: &[u8]) {
+        if query.matches(record) && !self.burial.covers(record.topic, record.physical_offset as u64) {
+            query.messages += 1;
+            query.records.extend_from_slice(&bytes[..record.size as usize]);
+            query.sizes.push(record.size as usize);
+        }
     }
 }

@@ -42,7 +42,7 @@ use commit_log::CommitLog;
 pub use config::{FlushMode, StoreConfig, parse_hours};
 use consume_queue::{ConsumeQueue, CqEntry};
 use index::Index;
-pub use key_query::{KeyKind, KeyQuery, QueryStep};
+pub use key_query::{KeyKind, KeyQuery, ONCE_PRODUCER, OnceMark, QueryStep};
 pub use read::{QueueEntry, ReadLimits, ReadOutcome};
 use recover::Recovery;
 use retain::Retention;

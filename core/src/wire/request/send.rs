@@ -1,7 +1,7 @@
 //! Sending: messages, batches, replies, and messages sent back for another try.
 
 use alloc::borrow::Cow;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -42,7 +42,16 @@ pub struct SendMessageRequest<'a> {
     pub batch: bool,
     /// `bname`, `n`
     pub broker_name: Option<Cow<'a, str>>,
+    /// `gantryOnce`, of Gantry alone: store each message of this producer once, by its unique key. The value tells producers
+    /// apart that chose the same key.
+    pub once: Option<Cow<'a, str>>,
+    /// `gantryAgain`, of Gantry alone: an earlier attempt may have been stored.
+    pub again: bool,
 }
+
+/// A letter that no field has: no text of one byte is this.
+const ONCE: u8 = 0x80;
+const AGAIN: u8 = 0x81;
 
 /// The letter of a long name; 0 for a field that a send does not have.
 fn letter(name: &str) -> u8 {
@@ -61,6 +70,8 @@ fn letter(name: &str) -> u8 {
         "maxReconsumeTimes" => b'l',
         "batch" => b'm',
         "bname" => b'n',
+        "gantryOnce" => ONCE,
+        "gantryAgain" => AGAIN,
         _ => 0,
     }
 }
@@ -71,7 +82,7 @@ impl<'a> Header<'a> for SendMessageRequest<'a> {
         let (mut default_nums, mut queue_id, mut sys_flag, mut born, mut flag) =
             (None, None, None, None, None);
         let (mut reconsume, mut unit_mode, mut max_reconsume, mut batch) = (None, None, None, None);
-        let mut broker_name = None;
+        let (mut broker_name, mut once, mut again) = (None, None, None);
         let mut error = None;
         ext.for_each(|name, value| {
             let letter = match name.as_bytes() {
@@ -93,6 +104,8 @@ impl<'a> Header<'a> for SendMessageRequest<'a> {
                 b'l' => header::read("maxReconsumeTimes", value, &mut max_reconsume, &mut error),
                 b'm' => header::read("batch", value, &mut batch, &mut error),
                 b'n' => broker_name = Some(value),
+                ONCE => once = Some(value),
+                AGAIN => header::read("gantryAgain", value, &mut again, &mut error),
                 _ => {}
             }
         });
@@ -114,6 +127,8 @@ impl<'a> Header<'a> for SendMessageRequest<'a> {
             max_reconsume_times: header::finish("maxReconsumeTimes", max_reconsume)?,
             batch: batch.unwrap_or_default(),
             broker_name,
+            once,
+            again: again.unwrap_or_default(),
         })
     }
 
@@ -133,6 +148,8 @@ impl<'a> Header<'a> for SendMessageRequest<'a> {
         header::write("l", &self.max_reconsume_times, &mut fields);
         header::write("m", &self.batch, &mut fields);
         header::write("n", &self.broker_name, &mut fields);
+        header::write("gantryOnce", &self.once, &mut fields);
+        header::write("gantryAgain", &self.again.then_some(true), &mut fields);
         Ext::Fields(fields)
     }
 }
@@ -172,6 +189,23 @@ impl SendMessageResponse {
         }
     }
 
+    /// The fields of an answer that says that each message was stored once; `offsets` where their queue offsets do not follow on.
+    pub fn to_once_ext(&self, offsets: &[i64]) -> Ext {
+        let mut fields = Vec::with_capacity(8);
+        header::write("gantryOnce", &true, &mut fields);
+        if !offsets.is_empty() {
+            let texts: Vec<String> = offsets.iter().map(ToString::to_string).collect();
+            header::write("gantryOffsets", &texts.join(","), &mut fields);
+        }
+        let known = ["MSG_REGION", "TRACE_ON", "msgId", "queueId", "queueOffset", "transactionId"];
+        Ext::SendReply(self.clone()).for_each(|name, value| {
+            if let Some(name) = known.iter().find(|known| **known == name) {
+                fields.push((Cow::Borrowed(*name), Cow::Owned(value.into_owned())));
+            }
+        });
+        Ext::Fields(fields)
+    }
+
     /// The offset message ids, joined by commas.
     pub fn msg_id(&self) -> String {
         let mut out = Vec::new();
@@ -198,6 +232,10 @@ headers! {
         transaction_id: Option<String> = "transactionId",
         batch_uniq_id: Option<String> = "batchUniqId",
         recall_handle: Option<String> = "recallHandle",
+        /// Of Gantry alone: what the request asked for with this field was done.
+        once: Option<bool> = "gantryOnce",
+        /// Of Gantry alone: the queue offset of each message, where they do not follow on.
+        queue_offsets: Option<String> = "gantryOffsets",
     }
     /// CONSUMER_SEND_MSG_BACK (36).
     ConsumerSendMsgBackRequest {
@@ -274,6 +312,8 @@ mod tests {
             max_reconsume_times: None,
             batch: false,
             broker_name: Some("b".into()),
+            once: None,
+            again: false,
         }
     }
 
@@ -296,7 +336,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let sent = SendMessageRequest { max_reconsume_times: Some(16), batch: true, ..sample() };
+        let once = Some("producer-1".into());
+        let sent =
+            SendMessageRequest { max_reconsume_times: Some(16), batch: true, once, again: true, ..sample() };
         let mut frame = Vec::new();
         let request = Command::request(request_code::SEND_MESSAGE_V2, sent.to_ext());
         Link::encode(&Packet::Command(request), &mut frame);
