@@ -35,23 +35,29 @@ pub type Origin = [u8; 10];
 pub(super) struct MessageIds {
     origin: Origin,
     counter: u16,
+    /// Of the newest id. It never goes back, as the clock may: a second message of the same id would be taken for the first.
+    wall: i64,
 }
 
 const DAY_MS: i64 = 86_400_000;
 
 impl MessageIds {
     pub(super) fn new(origin: Origin) -> MessageIds {
-        MessageIds { origin, counter: 0 }
+        MessageIds { origin, counter: 0, wall: i64::MIN }
     }
 
     pub(super) fn next(&mut self, now: WallMs) -> String {
+        self.wall = self.wall.max(now.0);
         let mut id = String::with_capacity(32);
         for byte in self.origin {
             // Writing to a string cannot fail.
             let _ = write!(id, "{byte:02X}");
         }
-        let _ = write!(id, "{:08X}{:04X}", month_ms(now), self.counter);
+        let _ = write!(id, "{:08X}{:04X}", month_ms(WallMs(self.wall)), self.counter);
         self.counter = self.counter.wrapping_add(1);
+        if self.counter == 0 {
+            self.wall += 1;
+        }
         id
     }
 }
@@ -89,6 +95,6 @@ mod tests {
         ] {
             assert_eq!(ids.next(WallMs(wall))[..28], *expect, "{wall}");
         }
-        assert!(ids.next(WallMs(0)).ends_with("0003"));
+        assert!(ids.next(WallMs(0)).ends_with("03E80003"), "the clock went back, ids do not");
     }
 }

@@ -100,6 +100,12 @@ impl Message {
         self.with_property(property::KEYS, keys)
     }
 
+    /// The same with an id of the application's own: for an idempotent producer all messages of a topic with one such id are one.
+    #[must_use]
+    pub fn with_unique_key(self, key: impl Into<String>) -> Message {
+        self.with_property(property::UNIQ_KEY, key)
+    }
+
     /// The same, to be delivered after one of RocketMQ's 18 delays (1 s … 2 h).
     #[must_use]
     pub fn with_delay_level(self, level: u8) -> Message {

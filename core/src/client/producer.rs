@@ -7,6 +7,8 @@
 //! Absent on purpose: compression (the shell compresses; the flags are in [`Message::sys_flag`]).
 
 mod notes;
+mod once;
+mod receipt;
 mod reply;
 mod transaction;
 
@@ -14,9 +16,12 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use once::{Bound, Once};
+use receipt::{read_receipt, receipts};
 use reply::Replies;
 pub use reply::Request;
 pub use transaction::{Half, Resolution, SendHalf};
@@ -31,11 +36,11 @@ use super::{ClientEvent, RequestId, Tag};
 use crate::io::{Disk, Env, Now};
 use crate::probe::Probe;
 use crate::time::{Duration, Instant};
+use crate::wire::Command;
 use crate::wire::body::MessageQueue;
 use crate::wire::code::{request_code, response_code};
 use crate::wire::message::{BatchItem, java_hash, put_batch_item};
-use crate::wire::request::{Header, SendMessageReceipt, SendMessageRequest};
-use crate::wire::{Command, Ext};
+use crate::wire::request::{Header, SendMessageRequest};
 
 /// What a producer is told at its making.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,6 +55,11 @@ pub struct ProducerConfig {
     pub avoid_slow_brokers: bool,
     /// Gather messages into batches.
     pub batching: Option<Batching>,
+    /// Have Gantry brokers store each message once, however often it is tried; RocketMQ's are not concerned. Off unless set: an
+    /// unknown outcome then waits for the same broker, where otherwise another one takes the message at once, and each message
+    /// is stored with the name of its producer. A UNIQ_KEY that the application chose is its own promise that all messages with that
+    /// key and topic are one: it is looked for each time.
+    pub idempotent: bool,
     /// Brokers of these topics are told of the group before anything is sent: they may have questions ([`ClientEvent::Checking`]).
     pub topics: Vec<String>,
     /// Tell a topic what was sent.
@@ -81,6 +91,7 @@ impl ProducerConfig {
             retries: 2,
             avoid_slow_brokers: false,
             batching: None,
+            idempotent: false,
             topics: Vec::new(),
             trace: None,
         }
@@ -172,7 +183,8 @@ pub enum SendError {
         /// The broker.
         broker: String,
     },
-    /// No try succeeded within the time. When `may_be_stored`, an answer is missing: sending again may store it twice.
+    /// No try succeeded within the time. When `may_be_stored`, an answer is missing: sending again may store it twice, unless the
+    /// producer is idempotent and both sends have the same [`Message::with_unique_key`].
     Failed {
         /// Whether a try ended without an answer.
         may_be_stored: bool,
@@ -261,9 +273,19 @@ struct Job {
     target: Target,
     is_oneway: bool,
     deadline: Instant,
+    begun: Instant,
+    timeout: Duration,
     tries_left: u32,
     state: State,
     queue: Option<MessageQueue>,
+    /// Of the last try.
+    address: Option<Arc<str>>,
+    /// Whether other brokers have queues that it may go to.
+    has_other: bool,
+    /// Its messages are to be stored once; whether one has a key of the application's.
+    is_once: bool,
+    has_own_key: bool,
+    bound: Option<Bound>,
     tried_at: Instant,
     may_be_stored: bool,
     reason: String,
@@ -292,6 +314,7 @@ pub(super) struct Producer {
     tag: fn(JobId) -> Tag,
     /// Nobody is told what becomes of its sends.
     is_unheard: bool,
+    once: Once,
     is_stopped: bool,
 }
 
@@ -317,6 +340,7 @@ impl Producer {
             notes: Vec::new(),
             tag: Tag::Send,
             is_unheard: false,
+            once: Once::default(),
             is_stopped: false,
         }
     }
@@ -338,6 +362,7 @@ impl Producer {
     /// Begins, at another queue than everybody else.
     pub(super) fn start(&mut self, now: Now, draw: u64, routes: &mut Routes) {
         self.turn = draw;
+        self.once.begin(draw);
         for topic in &self.config.topics {
             routes.want(now.mono, topic, false);
         }
@@ -350,6 +375,9 @@ impl Producer {
             return self.tell(send.id, Err(error), tools.env);
         }
         let Send { id, mut messages, target, oneway, timeout } = send;
+        let timeout = timeout.unwrap_or(self.config.timeout);
+        let is_once = self.config.idempotent && !oneway && messages.iter().all(once::is_fit);
+        let has_own_key = messages.iter().any(|message| message.property(property::UNIQ_KEY).is_some());
         for message in &mut messages {
             if message.property(property::UNIQ_KEY).is_none() {
                 let unique = self.ids.next(tools.now.wall);
@@ -365,10 +393,17 @@ impl Producer {
             owners: Vec::from([(id, messages.len())]),
             topic: topic.clone(),
             is_oneway: oneway,
-            deadline: tools.now.mono + timeout.unwrap_or(self.config.timeout),
+            deadline: tools.now.mono + timeout,
+            begun: tools.now.mono,
+            timeout,
             tries_left: if may_retry { self.config.retries + 1 } else { 1 },
             state: State::Route,
             queue: None,
+            address: None,
+            has_other: false,
+            is_once,
+            has_own_key,
+            bound: None,
             tried_at: tools.now.mono,
             may_be_stored: false,
             reason: String::new(),
@@ -394,6 +429,8 @@ impl Producer {
                 known.bytes += bytes;
                 known.job.owners.extend(job.owners);
                 known.job.messages.extend(job.messages);
+                known.job.is_once &= job.is_once;
+                known.job.has_own_key |= job.has_own_key;
             }
             None => {
                 let leaves = tools.now.mono + batching.delay;
@@ -415,6 +452,9 @@ impl Producer {
 
     /// Tries a job, if its route is known.
     fn attempt<D: Disk>(&mut self, id: JobId, tools: &mut Tools<'_, '_, D, ClientEvent>) {
+        if self.attempt_there(id, tools) {
+            return;
+        }
         let now = tools.now.mono;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(route) = tools.routes.route(&job.topic) else {
@@ -443,8 +483,10 @@ impl Producer {
             };
             return self.finish(id, Err(SendError::NoQueue(what)), tools.env);
         };
-        let has_other = route.writable.iter().any(|other| other.broker_name != queue.broker_name);
-        let command = request(&self.config.group, job, &queue, tools.now);
+        job.has_other = !job.target.is_fixed()
+            && route.writable.iter().any(|other| other.broker_name != queue.broker_name);
+        job.address = Some(address.clone());
+        let command = request(&self.config.group, &self.once, job, &queue, tools.now);
         job.tries_left = job.tries_left.saturating_sub(1);
         job.tried_at = now;
         job.queue = Some(queue);
@@ -454,7 +496,7 @@ impl Producer {
         }
         job.state = State::Broker;
         let budget = job.deadline.since(now);
-        let share = if has_other && !job.target.is_fixed() { budget / (job.tries_left + 1) } else { budget };
+        let share = if job.has_other { budget / (job.tries_left + 1) } else { budget };
         tools.calls.call(tools.now, &address, command, share, (self.tag)(id), tools.env);
     }
 
@@ -472,6 +514,9 @@ impl Producer {
             Outcome::Reply(reply) => match status(reply.code) {
                 Some(status) => {
                     self.latency.note(now, &broker, Some(now.since(job.tried_at)));
+                    if job.is_once {
+                        self.once.on_stored(&broker, read_receipt(&reply.ext).as_ref());
+                    }
                     self.note_sent(id, &reply, tools);
                     return self.finish(id, Ok(Some((status, reply))), tools.env);
                 }
@@ -483,6 +528,7 @@ impl Producer {
             Outcome::Lost => {
                 job.may_be_stored = true;
                 job.reason = format!("broker {broker} did not answer");
+                self.once.on_lost(job, &broker);
                 None
             }
             Outcome::NotSent => {
@@ -492,11 +538,13 @@ impl Producer {
         };
         self.latency.note(now, &broker, None);
         let may_retry = refused.as_ref().is_none_or(|reply| RETRY_CODES.contains(&reply.code));
-        if may_retry && job.tries_left > 0 && job.deadline > now + PAUSE {
+        let there = job.next_try_there(now).filter(|_| may_retry);
+        let elsewhere = may_retry && job.tries_left > 0 && job.deadline > now + PAUSE;
+        if let Some(at) = there.or(elsewhere.then_some(now + PAUSE)) {
             // The route may have changed; the next try takes what is known by then.
             tools.routes.refresh(now, &job.topic);
             Probe::SentAgain.reached();
-            job.state = State::Pause(now + PAUSE);
+            job.state = State::Pause(at);
             return;
         }
         let error = match refused {
@@ -704,7 +752,7 @@ fn status(code: i32) -> Option<SendStatus> {
     }
 }
 
-fn request(group: &str, job: &Job, queue: &MessageQueue, now: Now) -> Command {
+fn request(group: &str, once: &Once, job: &Job, queue: &MessageQueue, now: Now) -> Command {
     let is_batch = job.messages.len() > 1;
     let (first, sys_flag) = (&job.messages[0], job.messages[0].sys_flag);
     let text = first.property_text();
@@ -721,6 +769,8 @@ fn request(group: &str, job: &Job, queue: &MessageQueue, now: Now) -> Command {
         properties,
         batch: is_batch,
         broker_name: Some(queue.broker_name.as_str().into()),
+        once: job.is_once.then(|| once.name().into()),
+        again: job.is_once && (job.may_be_stored || job.has_own_key),
         ..SendMessageRequest::default()
     };
     if !is_batch {
@@ -740,36 +790,4 @@ fn request(group: &str, job: &Job, queue: &MessageQueue, now: Now) -> Command {
         );
     }
     Command::request(request_code::SEND_BATCH_MESSAGE, header.to_ext()).with_body(body)
-}
-
-/// One receipt a message.
-fn receipts(job: &Job, reply: Option<(SendStatus, Command)>) -> Result<Vec<Receipt>, SendError> {
-    let queue = job.queue.clone().unwrap_or_default();
-    let (status, receipt) = match reply {
-        None => (SendStatus::Unacknowledged, None),
-        Some((status, reply)) => match read_receipt(&reply.ext) {
-            Some(receipt) => (status, Some(receipt)),
-            None => {
-                let reason = format!("broker {}: its answer lacks fields", queue.broker_name);
-                return Err(SendError::Failed { may_be_stored: true, reason });
-            }
-        },
-    };
-    let mut offset_ids = receipt.iter().flat_map(|receipt| receipt.msg_id.split(','));
-    let ids = job.messages.iter().map(|message| message.property(property::UNIQ_KEY).unwrap_or_default());
-    let receipts = ids.zip(0..).map(|(id, place)| Receipt {
-        status,
-        message_id: id.to_string(),
-        offset_id: offset_ids.next().unwrap_or_default().to_string(),
-        queue: MessageQueue {
-            queue_id: receipt.as_ref().map_or(queue.queue_id, |receipt| receipt.queue_id),
-            ..queue.clone()
-        },
-        queue_offset: receipt.as_ref().map_or(-1, |receipt| receipt.queue_offset + place),
-    });
-    Ok(receipts.collect())
-}
-
-fn read_receipt(ext: &Ext) -> Option<SendMessageReceipt> {
-    SendMessageReceipt::decode(ext).ok()
 }

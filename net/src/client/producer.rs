@@ -219,6 +219,16 @@ impl ProducerBuilder {
         self
     }
 
+    /// Has Gantry brokers store each message once, however often it is tried: what has an unknown outcome is tried at the same broker
+    /// again, also while that restarts, and at others only in the last third of the time. RocketMQ's brokers store it as ever. Off
+    /// unless set, because a broker that dies then delays the sends that it had; with [`Target::Hash`] and [`Target::Queue`], which
+    /// have no other broker, it makes sends survive a restart.
+    #[must_use]
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.config.idempotent = idempotent;
+        self
+    }
+
     /// Leaves brokers alone for a while that were slow or failed (`sendLatencyFaultEnable`).
     #[must_use]
     pub fn avoid_slow_brokers(mut self, avoid: bool) -> Self {

@@ -112,6 +112,7 @@ const CASES: &[Case] = cases! {
     "sends": sending::a_message_is_stored_as_it_was_sent
     "sends": sending::many_sends_at_once_have_a_place_each
     "oneway sends": sending::oneway_sends_arrive
+    "sends": sending::an_idempotent_producer_stores_each_message
     "batches": sending::a_batch_lies_in_one_queue
     "sends": sending::bodies_up_to_the_limit_pass
     "compression": sending::compressed_bodies_come_back_whole

@@ -161,3 +161,25 @@ pub(crate) async fn a_key_keeps_to_its_queue(cluster: Arc<Cluster>) -> Outcome {
     producer.stop().await;
     Ok(())
 }
+
+/// What brokers that know nothing of it must not stumble over. Each message is sent once here; what a broker that knows of it does with
+/// further attempts is tested where its process is killed.
+pub(crate) async fn an_idempotent_producer_stores_each_message(cluster: Arc<Cluster>) -> Outcome {
+    let topic = cluster.name("once");
+    let builder = Producer::builder().group(cluster.name("producers")).name_servers(&cluster.namesrv);
+    let producer = builder.idempotent(true).build().await?;
+    let single = send(&producer, Message::new(&topic, "single").with_tag("tag")).await?;
+    let found = read(&cluster, &single).await?;
+    ensure!(found.body == "single" && found.id() == single.message_id, "{found:?} {single:?}");
+    ensure!(found.tag() == Some("tag"), "{found:?}");
+    let batch = producer.send_batch((0..3).map(|n| Message::new(&topic, n.to_string())).collect()).await?;
+    for (number, receipt) in batch.iter().enumerate() {
+        let found = read(&cluster, receipt).await?;
+        ensure!(
+            found.body == number.to_string() && found.id() == receipt.message_id,
+            "{found:?} {receipt:?}"
+        );
+    }
+    producer.stop().await;
+    Ok(())
+}

@@ -25,14 +25,14 @@ fn start(world: &mut World, name_servers: &[u16]) {
     world.start_client(1, config(name_servers, ProducerConfig::new("P")));
 }
 
-fn send(world: &mut World, id: u64, messages: Vec<Message>, target: Target) {
+pub(crate) fn send(world: &mut World, id: u64, messages: Vec<Message>, target: Target) {
     let send = Send { id: RequestId(id), messages, target, oneway: false, timeout: None };
     world.command(1, ClientCommand::Send(send));
 }
 
-type Results = Vec<(u64, Result<Vec<Receipt>, SendError>)>;
+pub(crate) type Results = Vec<(u64, Result<Vec<Receipt>, SendError>)>;
 
-fn results(world: &mut World) -> Results {
+pub(crate) fn results(world: &mut World) -> Results {
     let sent = |event| match event {
         ClientEvent::Sent { id, result } => Some((id.0, result)),
         ClientEvent::Queues { .. }

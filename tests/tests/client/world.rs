@@ -180,10 +180,21 @@ impl World {
 
     /// A broker of its own name, over the disk of its last life if it had one.
     pub(crate) fn start_broker(&mut self, port: u16, name_servers: &[u16]) {
+        self.start_broker_with(port, name_servers, |_| {});
+    }
+
+    /// The same with settings of the test's own.
+    pub(crate) fn start_broker_with(
+        &mut self,
+        port: u16,
+        name_servers: &[u16],
+        change: impl FnOnce(&mut BrokerConfig),
+    ) {
         let mut config = BrokerConfig::new(format!("b{port}"), address(port).parse().expect("address"));
         config.store.segment_bytes = 1024 * 1024;
         config.store.queue_file_entries = 1000;
         config.namesrv_addrs = name_servers.iter().map(|port| address(*port).into()).collect();
+        change(&mut config);
         let disk =
             self.disks.remove(&port).unwrap_or_else(|| MemoryDisk::new(Rng::from_seed(u64::from(port))));
         self.brokers.insert(port, Host::<Broker>::new(Broker::new(config), &self.clock, port.into(), disk));
@@ -359,6 +370,18 @@ impl World {
         let (from, _) = self.links.iter().find(is_theirs).expect("they are connected");
         let from = *from;
         self.carry(from, &question.into());
+    }
+
+    /// How many messages a broker has in the queues of a topic.
+    pub(crate) fn stored(&self, port: u16, topic: &str) -> i64 {
+        let store = self.brokers[&port].node.machine().store();
+        let mut messages = 0;
+        store.for_each_queue(|name, _, queue| {
+            if name == topic {
+                messages += store.max_offset(queue);
+            }
+        });
+        messages
     }
 
     pub(crate) fn now(&self) -> Instant {
