@@ -30,6 +30,9 @@
 //! and any async runtime. A future that is dropped gives up the answer and not the request: a message that `send` has
 //! taken is sent all the same. An error says what to do ([`SendError`], [`BuildError`]).
 //!
+//! Messages come at least once: [`once`] makes their effects in a database happen once, and [`ProducerBuilder::idempotent`] keeps
+//! retried sends from being stored twice.
+//!
 //! Absent on purpose: retries of one's own making around `send`. The machine has tried other brokers already when it
 //! reports an error, and [`SendError::may_be_stored`] says whether another try may store a message twice.
 
@@ -37,6 +40,7 @@ mod compress;
 mod consumer;
 mod host;
 mod offsets;
+pub mod once;
 mod producer;
 mod pull;
 mod transaction;
