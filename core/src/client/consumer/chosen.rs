@@ -62,12 +62,8 @@ impl Consumer {
         *lane = Lane::new(self.next_life, tools.now.mono);
         lane.locked_until = locked_until;
         lane.begin(offset);
-        if self.is_chosen() {
-            // Whoever chooses places need not settle what came from others.
-            self.out.retain(|_, out| out.queue != *queue);
-        } else {
-            self.forget_deliveries(queue);
-        }
+        // Whoever puts a group elsewhere need not wait for what the application has from before, ordered or not.
+        self.out.retain(|_, out| out.queue != *queue);
         self.commit_queue(queue, tools);
     }
 
