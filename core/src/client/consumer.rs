@@ -696,9 +696,10 @@ impl Consumer {
         let needs_lock = self.needs_lock();
         while self.out.len() < self.config.deliveries_max {
             let is_ready = |(queue, lane): &(&MessageQueue, &Lane)| {
+                // What no broker took as a dead letter is still the oldest.
+                let is_whole = lane.is_all_here() && lane.parked_until().is_none();
                 lane.has_waiting()
-                    && (!is_orderly
-                        || (lane.is_all_here() && lane.paused_until <= now && !self.is_held(queue)))
+                    && (!is_orderly || (is_whole && lane.paused_until <= now && !self.is_held(queue)))
                     && (!needs_lock || lane.is_locked(now))
             };
             let after = self.served.clone().unwrap_or_default();
