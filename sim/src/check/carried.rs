@@ -120,7 +120,9 @@ impl Carried {
                 };
                 self.looked += 1;
                 let end = end_of(broker, queue);
-                if value > end && !self.beyond.contains(&(queue, value)) {
+                // A slave that came after retention never had what the queue held.
+                let knows_queue = end > 0 || broker.store().log_min() == 0;
+                if value > end && knows_queue && !self.beyond.contains(&(queue, value)) {
                     let what = format!("a slave has {queue:?} up to {end}, and knows of a commit of {value}");
                     return unsafe_because(NAME, what);
                 }

@@ -79,7 +79,8 @@ fn draw_group(rng: &mut Rng, at: u64, topics: u8) -> GroupPlan {
         wanted.push(rng.below(topics.into()) as u8);
     }
     let pace = Pace {
-        usual: Duration::from_millis(one_of(rng, &[2, 100, 500])),
+        // One after another: what piled up while a broker was away must be consumed in the time that is left.
+        usual: Duration::from_millis(one_of(rng, if orderly { &[2, 20, 50] } else { &[2, 100, 500] })),
         slow_one_in: one_of(rng, &[30, 100]),
         slow: Duration::from_secs(if orderly { 8 } else { one_of(rng, &[3, 40]) }),
     };
