@@ -411,6 +411,7 @@ impl Plan {
             ends_at: self.ends_at,
             audit_at: self.audit_at,
             takeover: self.takeover.is_some(),
+            has_follower: self.follower,
             second: self.second.then_some(SECOND),
             topics: self.topics,
             clients: self.clients.clone(),

@@ -92,6 +92,8 @@ pub struct Setup {
     pub cast: Cast,
     /// The name servers, of which the cast names the first.
     pub name_servers: Vec<HostId>,
+    /// Whether the master has a follower.
+    pub has_follower: bool,
     /// Flush mode of the master.
     pub flush: Flush,
     /// Replication mode of the master.
@@ -310,8 +312,10 @@ impl Checkers {
             Box::new(liveness::Liveness::default()),
             Box::new(durability::Durability::default()),
             Box::new(reach::Reach::new(setup.topics)),
-            Box::new(carried::Carried::default()),
         ];
+        if setup.has_follower {
+            checkers.push(Box::new(carried::Carried::default()));
+        }
         for server in &setup.name_servers {
             checkers.push(Box::new(routes::Routes::new(*server)));
         }
