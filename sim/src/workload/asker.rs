@@ -253,12 +253,8 @@ impl Machine<MemoryDisk> for Asker {
     }
 
     fn deadline(&self) -> Option<(Instant, &'static str)> {
-        let mut at = self.desk.deadline();
-        if self.desk.is_ready() {
-            let ask = (!self.asking && !self.known.is_empty()).then_some(self.ask_at);
-            let jobs = self.waiting.iter().map(|job| job.not_before);
-            at = at.into_iter().chain(ask).chain(jobs).chain(self.due()).min();
-        }
-        at.map(|at| (at, "work"))
+        let ask = (!self.asking && !self.known.is_empty()).then_some(self.ask_at);
+        let jobs = self.waiting.iter().map(|job| job.not_before);
+        self.desk.work_deadline(jobs.chain(ask).chain(self.due()))
     }
 }

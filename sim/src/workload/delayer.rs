@@ -222,15 +222,8 @@ impl Machine<MemoryDisk> for Delayer {
     }
 
     fn deadline(&self) -> Option<(Instant, &'static str)> {
-        let mut at = self.desk.deadline();
-        if self.desk.is_ready() {
-            let lanes = self.lanes.iter().filter_map(|lane| match lane.doing {
-                Doing::Nothing(at) => Some(at),
-                Doing::Waiting => None,
-            });
-            let jobs = self.waiting.iter().map(|job| job.not_before);
-            at = at.into_iter().chain(lanes).chain(jobs).chain(self.due()).min();
-        }
-        at.map(|at| (at, "work"))
+        let lanes = self.lanes.iter().filter_map(|lane| lane.doing.may_go_on());
+        let jobs = self.waiting.iter().map(|job| job.not_before);
+        self.desk.work_deadline(lanes.chain(jobs).chain(self.due()))
     }
 }

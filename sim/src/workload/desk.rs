@@ -186,6 +186,12 @@ impl<T> Desk<T> {
         let heartbeat = (self.member.is_some() && self.master.is_some()).then_some(self.heartbeat_at);
         [route, heartbeat, self.rpc.deadline()].into_iter().flatten().min()
     }
+
+    /// When a client of this desk has to do something: the desk's own work, and `own` once it is ready.
+    pub fn work_deadline(&self, own: impl Iterator<Item = Instant>) -> Option<(Instant, &'static str)> {
+        let own = if self.is_ready() { own.min() } else { None };
+        self.deadline().into_iter().chain(own).min().map(|at| (at, "work"))
+    }
 }
 
 /// The answer to a pull.
@@ -232,4 +238,14 @@ pub enum Doing {
     Nothing(Instant),
     /// Waits for an answer.
     Waiting,
+}
+
+impl Doing {
+    /// When the reader may go on, if it waits for nothing.
+    pub fn may_go_on(self) -> Option<Instant> {
+        match self {
+            Doing::Nothing(at) => Some(at),
+            Doing::Waiting => None,
+        }
+    }
 }

@@ -547,13 +547,8 @@ impl Machine<MemoryDisk> for Manager {
     }
 
     fn deadline(&self) -> Option<(Instant, &'static str)> {
-        let mut at = self.desk.deadline();
-        if self.desk.is_ready() {
-            let look = (!self.looking).then_some(self.look_at);
-            let work =
-                if self.steps.is_empty() { self.due() } else { (!self.busy).then_some(self.not_before) };
-            at = at.into_iter().chain(look).chain(work).min();
-        }
-        at.map(|at| (at, "work"))
+        let look = (!self.looking).then_some(self.look_at);
+        let work = if self.steps.is_empty() { self.due() } else { (!self.busy).then_some(self.not_before) };
+        self.desk.work_deadline(look.into_iter().chain(work))
     }
 }
