@@ -71,8 +71,8 @@ def parse_binary(header):
     return fields
 
 
-def call(address, code, ext, body=b"", timeout_s=3):
-    """Sends one request to an address over a connection of its own; the parsed reply."""
+def call(address, code, ext, body=b"", timeout_s=15):
+    """Sends one request to an address over a connection of its own; the parsed reply. A change waits for an fsync, which a busy disk makes long."""
     with socket.create_connection(address, timeout=timeout_s) as connection:
         connection.settimeout(timeout_s)
         connection.sendall(request(code, ext, body))

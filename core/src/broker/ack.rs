@@ -2,7 +2,7 @@
 //!
 //! A send is acknowledged when its record lies below the watermark that it asked for: *visible* (what the flush and
 //! replication modes demand), or *written* when it said that it does not wait (`WAIT=false`). The first acknowledgement in a new topic waits for
-//! `topics.json` too. Records are appended in the order of their requests, so each lane is a queue and only its head is looked at;
+//! `topics.json` too, and an administrator's for the file that he changed. Records are appended in the order of their requests, so each lane is a queue and only its head is looked at;
 //! answers that also wait for the file are few, and in a lane of their own so that nobody waits behind them.
 
 use alloc::collections::VecDeque;
@@ -24,6 +24,29 @@ pub(super) enum Safety {
     Visible,
 }
 
+/// A change of a configuration file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    Topics(Generation),
+    Groups(Generation),
+}
+
+/// The files whose changes answers wait for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files<'a> {
+    pub(super) topics: &'a ConfigFile,
+    pub(super) groups: &'a ConfigFile,
+}
+
+impl Files<'_> {
+    fn hold(&self, change: Change) -> bool {
+        match change {
+            Change::Topics(generation) => self.topics.is_durable(generation),
+            Change::Groups(generation) => self.groups.is_durable(generation),
+        }
+    }
+}
+
 /// An answer with what it waits for.
 #[derive(Debug)]
 pub(super) struct Ack {
@@ -32,8 +55,8 @@ pub(super) struct Ack {
     /// End of the last record it speaks of.
     pub(super) end: u64,
     pub(super) safety: Safety,
-    /// Change of `topics.json` that must be durable.
-    pub(super) topic: Option<Generation>,
+    /// What must be durable besides.
+    pub(super) change: Option<Change>,
     /// When it is answered for want of the disk, and for want of a replica.
     pub(super) flush_deadline: Instant,
     pub(super) slave_deadline: Instant,
@@ -71,15 +94,15 @@ impl Watermarks {
 pub(super) struct Acks {
     written: VecDeque<Ack>,
     visible: VecDeque<Ack>,
-    /// Those that wait for `topics.json`, and others that fit in no lane.
-    topics: Vec<Ack>,
+    /// Those that wait for a file, and others that fit in no lane.
+    others: Vec<Ack>,
 }
 
 impl Acks {
     /// Parks an answer.
     pub(super) fn park(&mut self, ack: Ack) {
-        if ack.topic.is_some() {
-            self.topics.push(ack);
+        if ack.change.is_some() {
+            self.others.push(ack);
             return;
         }
         let lane = match ack.safety {
@@ -92,7 +115,7 @@ impl Acks {
 
     /// Parks an answer whose record was appended some time ago.
     pub(super) fn park_out_of_order(&mut self, ack: Ack) {
-        self.topics.push(ack);
+        self.others.push(ack);
     }
 
     /// Hands over the answers that may go: those whose promise is true, and those that waited too long.
@@ -100,7 +123,7 @@ impl Acks {
         &mut self,
         now: Instant,
         marks: Watermarks,
-        topics: &ConfigFile,
+        files: Files<'_>,
         mut send: impl FnMut(ConnId, Command),
     ) {
         for lane in [&mut self.written, &mut self.visible] {
@@ -117,31 +140,31 @@ impl Acks {
                 send(ack.conn, answer(ack.reply, reply));
             }
         }
-        if self.topics.is_empty() {
+        if self.others.is_empty() {
             return;
         }
-        for ack in core::mem::take(&mut self.topics) {
-            let known = ack.topic.is_none_or(|generation| topics.is_durable(generation));
+        for ack in core::mem::take(&mut self.others) {
+            let known = ack.change.is_none_or(|change| files.hold(change));
             if known && marks.has_passed(&ack) {
                 let code = marks.shortfall(&ack);
                 send(ack.conn, answer(ack.reply, code));
             } else if let Some(code) = overdue(now, marks, &ack) {
                 send(ack.conn, answer(ack.reply, Some(code)));
             } else {
-                self.topics.push(ack);
+                self.others.push(ack);
             }
         }
     }
 
     /// When the next one has waited too long.
     pub(super) fn deadline(&self, marks: Watermarks) -> Option<Instant> {
-        let heads = self.written.front().into_iter().chain(self.visible.front()).chain(&self.topics);
+        let heads = self.written.front().into_iter().chain(self.visible.front()).chain(&self.others);
         heads.map(|ack| deadline_of(marks, ack)).min()
     }
 
     /// Answers that wait.
     pub(super) fn len(&self) -> usize {
-        self.written.len() + self.visible.len() + self.topics.len()
+        self.written.len() + self.visible.len() + self.others.len()
     }
 
     pub(super) fn check_invariants(&self) {
@@ -183,17 +206,21 @@ mod tests {
     use crate::wire::Ext;
     use std::vec;
 
+    fn files() -> (ConfigFile, ConfigFile) {
+        (ConfigFile::new("config/topics.json"), ConfigFile::new("config/subscriptionGroup.json"))
+    }
+
     fn at(secs: u64) -> Instant {
         Instant::from_nanos(secs * 1_000_000_000)
     }
 
-    fn ack(n: u64, end: u64, safety: Safety, topic: Option<Generation>) -> Ack {
+    fn ack(n: u64, end: u64, safety: Safety, change: Option<Change>) -> Ack {
         Ack {
             conn: ConnId::accepted(n),
             reply: Command::request(0, Ext::None),
             end,
             safety,
-            topic,
+            change,
             flush_deadline: at(5),
             slave_deadline: at(3),
         }
@@ -203,56 +230,68 @@ mod tests {
         acks: &mut Acks,
         now: u64,
         (written, flushed, visible): (u64, u64, u64),
-        topics: &ConfigFile,
+        files: Files<'_>,
     ) -> Vec<(u64, i32)> {
         let mut sent = vec![];
         let marks = Watermarks { written, flushed, visible, acknowledged: None };
-        acks.release(at(now), marks, topics, |conn, reply| sent.push((conn.0, reply.code)));
+        acks.release(at(now), marks, files, |conn, reply| sent.push((conn.0, reply.code)));
         acks.check_invariants();
         sent
     }
 
     #[test]
     fn an_answer_waits_for_its_watermark() {
-        let topics = ConfigFile::new("config/topics.json");
+        let (topics, groups) = files();
+        let files = Files { topics: &topics, groups: &groups };
         let mut acks = Acks::default();
         acks.park(ack(1, 10, Safety::Visible, None));
         acks.park(ack(2, 20, Safety::Written, None));
         acks.park(ack(3, 30, Safety::Visible, None));
-        assert_eq!(release(&mut acks, 0, (30, 0, 0), &topics), [(2, 0)]);
-        assert_eq!(release(&mut acks, 0, (30, 10, 10), &topics), [(1, 0)]);
-        assert_eq!(release(&mut acks, 4, (30, 10, 10), &topics), []);
-        assert_eq!(release(&mut acks, 5, (30, 10, 10), &topics), [(3, response_code::FLUSH_DISK_TIMEOUT)]);
+        assert_eq!(release(&mut acks, 0, (30, 0, 0), files), [(2, 0)]);
+        assert_eq!(release(&mut acks, 0, (30, 10, 10), files), [(1, 0)]);
+        assert_eq!(release(&mut acks, 4, (30, 10, 10), files), []);
+        assert_eq!(release(&mut acks, 5, (30, 10, 10), files), [(3, response_code::FLUSH_DISK_TIMEOUT)]);
         acks.park(ack(4, 40, Safety::Visible, None));
-        assert_eq!(release(&mut acks, 2, (40, 40, 10), &topics), []);
-        assert_eq!(release(&mut acks, 3, (40, 40, 10), &topics), [(4, response_code::FLUSH_SLAVE_TIMEOUT)]);
+        assert_eq!(release(&mut acks, 2, (40, 40, 10), files), []);
+        assert_eq!(release(&mut acks, 3, (40, 40, 10), files), [(4, response_code::FLUSH_SLAVE_TIMEOUT)]);
     }
 
     #[test]
     fn without_a_slave_nobody_waits_and_everybody_is_told() {
-        let topics = ConfigFile::new("config/topics.json");
+        let (topics, groups) = files();
+        let files = Files { topics: &topics, groups: &groups };
         let mut acks = Acks::default();
         acks.park(ack(1, 10, Safety::Visible, None));
         acks.park(ack(2, 20, Safety::Visible, None));
         acks.park(ack(3, 20, Safety::Written, None));
         let marks = Watermarks { written: 20, flushed: 20, visible: 20, acknowledged: Some(10) };
         let mut sent = vec![];
-        acks.release(at(0), marks, &topics, |conn, reply| sent.push((conn.0, reply.code)));
+        acks.release(at(0), marks, files, |conn, reply| sent.push((conn.0, reply.code)));
         assert_eq!(sent, [(3, 0), (1, 0), (2, response_code::SLAVE_NOT_AVAILABLE)]);
     }
 
     #[test]
-    fn the_first_answer_in_a_topic_waits_for_the_file() {
-        let mut topics = ConfigFile::new("config/topics.json");
-        let generation = topics.touch();
+    fn an_answer_waits_for_the_file_that_it_speaks_of() {
+        let (mut topics, mut groups) = files();
+        let changes = [Change::Topics(topics.touch()), Change::Groups(groups.touch())];
         let mut acks = Acks::default();
-        acks.park(ack(1, 10, Safety::Visible, Some(generation)));
-        acks.park(ack(2, 20, Safety::Visible, None));
-        assert_eq!(release(&mut acks, 0, (20, 20, 20), &topics), [(2, 0)], "nobody waits behind it");
+        acks.park(ack(1, 10, Safety::Visible, Some(changes[0])));
+        acks.park(ack(2, 0, Safety::Written, Some(changes[1])));
+        acks.park(ack(3, 20, Safety::Visible, None));
+        let now = Files { topics: &topics, groups: &groups };
+        assert_eq!(release(&mut acks, 0, (20, 20, 20), now), [(3, 0)], "nobody waits behind them");
+        make_durable(&mut topics, SyncId(1));
+        let now = Files { topics: &topics, groups: &groups };
+        assert_eq!(release(&mut acks, 0, (20, 20, 0), now), []);
+        assert_eq!(release(&mut acks, 0, (20, 20, 20), now), [(1, 0)]);
+        make_durable(&mut groups, SyncId(2));
+        let now = Files { topics: &topics, groups: &groups };
+        assert_eq!(release(&mut acks, 0, (20, 20, 20), now), [(2, 0)]);
+    }
+
+    fn make_durable(file: &mut ConfigFile, sync: SyncId) {
         let mut out: Vec<Effect<()>> = vec![];
-        topics.begin(SyncId(1), vec![], &mut out);
-        assert_eq!(topics.on_synced(at(0), SyncId(1), Ok(())), Some(Ok(())));
-        assert_eq!(release(&mut acks, 0, (20, 20, 0), &topics), []);
-        assert_eq!(release(&mut acks, 0, (20, 20, 20), &topics), [(1, 0)]);
+        file.begin(sync, vec![], &mut out);
+        assert_eq!(file.on_synced(at(0), sync, Ok(())), Some(Ok(())));
     }
 }

@@ -606,7 +606,8 @@ impl Broker {
     fn release_acks<D>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
         let marks = self.watermarks();
         let conns = &mut self.conns;
-        self.acks.release(now.mono, marks, &self.topics.file, |conn, reply| conns.send(conn, reply, env));
+        let files = ack::Files { topics: &self.topics.file, groups: &self.groups.file };
+        self.acks.release(now.mono, marks, files, |conn, reply| conns.send(conn, reply, env));
     }
 
     /// Writes the epochs, without which nothing is written or followed.

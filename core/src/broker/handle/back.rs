@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::super::ack::{Ack, Safety};
+use super::super::ack::{Ack, Change, Safety};
 use super::super::put::copy_properties;
 use super::super::reply::{Answer, Refusal};
 use super::super::store::ONCE_PRODUCER;
@@ -113,7 +113,7 @@ impl Broker {
                 reply: Command::response(request, response_code::SUCCESS, Ext::None),
                 end: stored.appended.end,
                 safety: Safety::Visible,
-                topic: stored.topic,
+                change: stored.topic.map(Change::Topics),
                 flush_deadline: now.mono + self.config.flush_timeout,
                 slave_deadline: now.mono + self.config.slave_timeout,
             });

@@ -335,7 +335,7 @@ impl Broker {
                 reply,
                 end,
                 safety: Safety::Visible,
-                topic: None,
+                change: None,
                 flush_deadline: now.mono + self.config.flush_timeout,
                 slave_deadline: now.mono + self.config.slave_timeout,
             });

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::super::ack::Change;
 use super::super::producer::Client;
 use super::super::reply::{Answer, Refusal};
 use super::super::{Broker, names, upstream};
@@ -28,20 +29,31 @@ fn success(request: &Command, body: Vec<u8>) -> Result<Answer, Refusal> {
 }
 
 impl Broker {
-    pub(super) fn on_put_group(&mut self, now: Now, request: &Command) -> Result<Answer, Refusal> {
+    pub(super) fn on_put_group(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+    ) -> Result<Answer, Refusal> {
         let group: SubscriptionGroupConfig = body::decode(&request.body)?;
-        self.put_groups(now, request, Vec::from([group]))
+        self.put_groups(now, conn, request, Vec::from([group]))
     }
 
-    pub(super) fn on_put_groups(&mut self, now: Now, request: &Command) -> Result<Answer, Refusal> {
+    pub(super) fn on_put_groups(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+    ) -> Result<Answer, Refusal> {
         let wanted: SubscriptionGroupList = body::decode(&request.body)?;
-        self.put_groups(now, request, wanted.group_config_list)
+        self.put_groups(now, conn, request, wanted.group_config_list)
     }
 
-    /// Makes or changes groups, all of them or none.
+    /// Makes or changes groups, all of them or none; the answer waits for `subscriptionGroup.json`.
     fn put_groups(
         &mut self,
         now: Now,
+        conn: ConnId,
         request: &Command,
         wanted: Vec<SubscriptionGroupConfig>,
     ) -> Result<Answer, Refusal> {
@@ -52,7 +64,19 @@ impl Broker {
         for group in wanted {
             self.groups.put(now.wall, group);
         }
-        success(request, Vec::new())
+        Ok(self.answer_when_groups_are_durable(now, conn, request, Vec::new()))
+    }
+
+    fn answer_when_groups_are_durable(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        body: Vec<u8>,
+    ) -> Answer {
+        let reply = Command::response(request, response_code::SUCCESS, Ext::None).with_body(body);
+        let change = Change::Groups(self.groups.file.generation());
+        self.answer_when_durable(now, conn, request, reply, change)
     }
 
     pub(super) fn on_get_group(&mut self, now: Now, request: &Command) -> Result<Answer, Refusal> {
@@ -83,24 +107,34 @@ impl Broker {
         Ok(Answer::Now(answer.with_body(body::encode(&wrapper))))
     }
 
-    pub(super) fn on_delete_group(&mut self, now: Now, request: &Command) -> Result<Answer, Refusal> {
+    pub(super) fn on_delete_group(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+    ) -> Result<Answer, Refusal> {
         let header: DeleteSubscriptionGroupRequest = request.header()?;
         self.check_store()?;
         self.groups.delete(now.wall, &header.group_name);
         if header.clean_offset == Some(true) {
             self.offsets.forget(|_, group| group == header.group_name);
         }
-        success(request, Vec::new())
+        Ok(self.answer_when_groups_are_durable(now, conn, request, Vec::new()))
     }
 
-    pub(super) fn on_group_forbidden(&mut self, now: Now, request: &Command) -> Result<Answer, Refusal> {
+    pub(super) fn on_group_forbidden(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+    ) -> Result<Answer, Refusal> {
         let header: UpdateGroupForbiddenRequest = request.header()?;
         if let Some(readable) = header.readable {
             self.groups.forbid_read(now.wall, &header.group, &header.topic, !readable);
         }
         let readable = !self.groups.is_read_forbidden(&header.group, &header.topic);
         let answer = GroupForbidden { group: header.group, readable: Some(readable), topic: header.topic };
-        success(request, body::encode(&answer))
+        Ok(self.answer_when_groups_are_durable(now, conn, request, body::encode(&answer)))
     }
 
     pub(super) fn on_get_consumer_connections(&mut self, request: &Command) -> Result<Answer, Refusal> {

@@ -20,6 +20,7 @@ mod topic;
 use alloc::collections::BTreeMap;
 use alloc::format;
 
+use super::ack::{Ack, Change, Safety};
 use super::reply::{Answer, Refusal};
 use super::store::QueueIx;
 use super::{Broker, BrokerEvent};
@@ -111,6 +112,29 @@ impl Broker {
         true
     }
 
+    /// Parks an administrator's answer until what he changed is in its file: no power loss may take it back.
+    fn answer_when_durable(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Command,
+        reply: Command,
+        change: Change,
+    ) -> Answer {
+        if !request.is_oneway() {
+            self.acks.park(Ack {
+                conn,
+                reply,
+                end: 0,
+                safety: Safety::Written,
+                change: Some(change),
+                flush_deadline: now.mono + self.config.flush_timeout,
+                slave_deadline: now.mono + self.config.slave_timeout,
+            });
+        }
+        Answer::Later
+    }
+
     fn serve<D: Disk>(
         &mut self,
         now: Now,
@@ -152,12 +176,12 @@ impl Broker {
             code::GET_TOPIC_STATS_INFO => self.on_get_topic_stats(request, env),
             code::QUERY_TOPIC_CONSUME_BY_WHO => self.on_topic_consumed_by(request),
             code::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => self.on_get_system_topics(request),
-            code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.on_put_group(now, request),
-            code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => self.on_put_groups(now, request),
+            code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.on_put_group(now, conn, request),
+            code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => self.on_put_groups(now, conn, request),
             code::GET_SUBSCRIPTIONGROUP_CONFIG => self.on_get_group(now, request),
             code::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.on_get_all_groups(request),
-            code::DELETE_SUBSCRIPTIONGROUP => self.on_delete_group(now, request),
-            code::UPDATE_AND_GET_GROUP_FORBIDDEN => self.on_group_forbidden(now, request),
+            code::DELETE_SUBSCRIPTIONGROUP => self.on_delete_group(now, conn, request),
+            code::UPDATE_AND_GET_GROUP_FORBIDDEN => self.on_group_forbidden(now, conn, request),
             code::GET_CONSUMER_CONNECTION_LIST => self.on_get_consumer_connections(request),
             code::GET_PRODUCER_CONNECTION_LIST => self.on_get_producer_connections(request),
             code::GET_ALL_PRODUCER_INFO => self.on_get_all_producers(now, request),

@@ -14,7 +14,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::super::ack::{Ack, Safety};
+use super::super::ack::{Ack, Change, Safety};
 use super::super::once::{Found, Lookup, Sought, once_key};
 use super::super::persist::Generation;
 use super::super::put::delay_level_of;
@@ -266,7 +266,7 @@ impl Broker {
             reply: Command::response(sending.request, response_code::SUCCESS, ext),
             end: places.iter().map(|place| place.end).max().unwrap_or_default(),
             safety: if waits(property(text, b"WAIT")) { Safety::Visible } else { Safety::Written },
-            topic,
+            change: topic.map(Change::Topics),
             flush_deadline: now.mono + self.config.flush_timeout,
             slave_deadline: now.mono + self.config.slave_timeout,
         };

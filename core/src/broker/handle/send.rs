@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::super::ack::{Ack, Safety};
+use super::super::ack::{Ack, Change, Safety};
 use super::super::persist::Generation;
 use super::super::put::{Stored, check_properties, copy_properties};
 use super::super::reply::{Answer, Refusal};
@@ -421,7 +421,7 @@ impl Broker {
             reply: Command::response(request, response_code::SUCCESS, Ext::SendReply(reply)),
             end,
             safety: if wait { Safety::Visible } else { Safety::Written },
-            topic,
+            change: topic.map(Change::Topics),
             flush_deadline: now.mono + self.config.flush_timeout,
             slave_deadline: now.mono + self.config.slave_timeout,
         });

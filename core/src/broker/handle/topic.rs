@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::super::ack::{Ack, Safety};
+use super::super::ack::Change;
 use super::super::reply::{Answer, Refusal};
 use super::super::{Broker, BrokerEvent, names, upstream};
 use crate::io::{ConnId, Disk, Env, Now};
@@ -120,19 +120,9 @@ impl Broker {
     }
 
     fn answer_when_topics_are_durable(&mut self, now: Now, conn: ConnId, request: &Command) -> Answer {
-        if request.is_oneway() {
-            return Answer::Later;
-        }
-        self.acks.park(Ack {
-            conn,
-            reply: Command::response(request, response_code::SUCCESS, Ext::None),
-            end: 0,
-            safety: Safety::Written,
-            topic: Some(self.topics.file.generation()),
-            flush_deadline: now.mono + self.config.flush_timeout,
-            slave_deadline: now.mono + self.config.slave_timeout,
-        });
-        Answer::Later
+        let reply = Command::response(request, response_code::SUCCESS, Ext::None);
+        let change = Change::Topics(self.topics.file.generation());
+        self.answer_when_durable(now, conn, request, reply, change)
     }
 
     pub(super) fn on_delete_topic(

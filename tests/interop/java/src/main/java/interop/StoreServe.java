@@ -13,6 +13,7 @@ import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.zip.CRC32;
+import org.apache.rocketmq.client.consumer.AllocateMessageQueueStrategy;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -231,6 +232,7 @@ final class StoreServe {
             Set<String> expected = restOf(index, ends);
             Set<String> received = ConcurrentHashMap.newKeySet();
             DefaultMQPushConsumer consumer = Clients.pushConsumer(namesrv, group(index));
+            consumer.setAllocateMessageQueueStrategy(new All());
             consumer.subscribe(topic(index), "*");
             consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
                 for (MessageExt message : messages) {
@@ -248,6 +250,22 @@ final class StoreServe {
                 findings.equal(ends.get(queue), reader.fetchConsumeOffset(queue, true), "committed at the end in " + queue);
             }
             reader.shutdown();
+        }
+    }
+
+    /**
+     * Every queue, whoever else is in the group. A client of RocketMQ may send a heartbeat while it closes, and a broker of
+     * RocketMQ that is busy takes it after it has seen the connection closed: its list then names a reader that is gone for 120 s.
+     */
+    private static final class All implements AllocateMessageQueueStrategy {
+        @Override
+        public List<MessageQueue> allocate(String group, String self, List<MessageQueue> queues, List<String> members) {
+            return queues;
+        }
+
+        @Override
+        public String getName() {
+            return "ALL";
         }
     }
 
