@@ -273,6 +273,8 @@ impl Manager {
                 let command = requests::plain(code::UPDATE_AND_CREATE_TOPIC, &fields);
                 let value = settings((*read).into(), (*write).into(), 6);
                 self.steps.push_back(set(command, topic_register(&name), Some(value)));
+                // A deletion that nobody answered may have come late, and the queues begin anew.
+                self.read_to.retain(|(topic, _), _| *topic != name);
                 self.queues.insert(name, *read);
             }
             Act::DeleteTopic { topic: number } => {
