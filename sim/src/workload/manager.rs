@@ -36,6 +36,8 @@ const LIVES_LEAST: u64 = 6;
 const LIVES_MORE: u64 = 20;
 /// Messages of a life, at most.
 const SENDS_OF_A_LIFE: u64 = 25;
+/// The bit of RocketMQ's `PermName.PERM_WRITE`.
+const PERM_WRITE: i64 = 2;
 /// So many messages are remembered, to be looked for.
 const SENT_MAX: usize = 500;
 
@@ -484,8 +486,13 @@ impl Manager {
             }
             (Tag::Key(number), reply::QUERY_NOT_FOUND) => read(env, format!("key {number}"), None),
             (Tag::Route(name), reply::SUCCESS) => {
-                let queues = queues_in(&body()["queueDatas"][0]);
-                read(env, route_register(&name), Some(queues));
+                let queues = &body()["queueDatas"][0];
+                let is_wiped = queues["perm"].as_i64().is_some_and(|perm| perm & PERM_WRITE == 0);
+                if is_wiped && self.steps.is_empty() {
+                    // A wipe that nobody answered came late, and stays until somebody takes it back.
+                    self.steps.push_back(add_write_perm());
+                }
+                read(env, route_register(&name), Some(queues_in(queues)));
             }
             (Tag::Route(name), reply::TOPIC_NOT_EXIST) => read(env, route_register(&name), None),
             (Tag::Pull(name, queue), _) => self.on_pull(name, queue, command, env),
