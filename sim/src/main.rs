@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well, 1 a safety violation, 2 wrong usage, 3 a liveness violation, 4 a crash of a machine, 5 two runs
 //! of one seed differ, 6 nothing failed but a probe was never reached.
 
+mod bench;
 mod junit;
 mod report;
 mod verify;
@@ -94,6 +95,20 @@ enum Verb {
         #[command(flatten)]
         worlds: Worlds,
     },
+    /// Measure what worlds cost: the default cluster and a small one, or others.
+    Bench {
+        /// Scenarios, by their file or their name; `default` and `skeleton` when left out.
+        scenarios: Vec<PathBuf>,
+        /// Which seeds in each round: A..B, without B.
+        #[arg(long, value_parser = work::parse_seeds, default_value = "0..40")]
+        seeds: Range<u64>,
+        /// How many rounds, of which the median counts.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: u16,
+        /// Print one JSON object a line instead.
+        #[arg(long)]
+        json: bool,
+    },
     /// Name the scenarios that there are.
     List,
 }
@@ -154,6 +169,7 @@ fn main() -> ExitCode {
         }
         Verb::Verify { worlds, against } => verify::verify(&worlds.scenarios, &worlds.seeds, against),
         Verb::Digests { worlds } => verify::digests(&worlds.scenarios, worlds.seeds),
+        Verb::Bench { scenarios, seeds, rounds, json } => measure(scenarios, &seeds, rounds, json),
         Verb::List => list(),
     };
     done.unwrap_or_else(|error| {
@@ -171,6 +187,22 @@ fn load_plan(scenario: Option<&Path>, seed: Option<u64>) -> Result<Plan, String>
     Plan::from_toml(&work::read(scenario)?).map_err(|error| {
         format!("{}: {error}\n(a scenario needs --seed; only a stored plan goes without)", scenario.display())
     })
+}
+
+fn measure(
+    mut scenarios: Vec<PathBuf>,
+    seeds: &Range<u64>,
+    rounds: u16,
+    json: bool,
+) -> Result<ExitCode, String> {
+    if seeds.is_empty() || seeds.end == u64::MAX {
+        return Err("a bench needs seeds with an end: --seeds 0..40".to_owned());
+    }
+    if scenarios.is_empty() {
+        scenarios = vec!["default".into(), "skeleton".into()];
+    }
+    bench::bench(&work::load_all(&scenarios)?, seeds, rounds.into(), json)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list() -> Result<ExitCode, String> {

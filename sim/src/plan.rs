@@ -283,7 +283,8 @@ impl Plan {
             trace: false,
         };
         let mut names = root.fork("name servers");
-        let name_servers = 1 + names.below(scenario.name_servers.into()) as u8;
+        let drawn = 1 + names.below(scenario.name_servers.into()) as u8;
+        let name_servers = if scenario.exact { scenario.name_servers } else { drawn };
         // Where there may be many, they start late now and then: brokers and clients find none at first.
         let is_late = scenario.name_servers > 1 && names.one_in(4);
         let names_start = Instant::from_nanos(if is_late { names.below(NAMES_LATE_NANOS) } else { 0 });
@@ -549,6 +550,7 @@ fn fault_plan(scenario: &Scenario, name_servers: u8, rng: &mut Rng) -> FaultPlan
     }
     FaultPlan {
         count_max: scenario.faults_max(),
+        exact: scenario.exact,
         from: scenario.faults_from(),
         until: scenario.faults_until(),
         kinds: scenario.fault_kinds().to_vec(),

@@ -147,7 +147,8 @@ pub(crate) struct Summary {
     looked: BTreeMap<&'static str, u64>,
 }
 
-fn cpu_time() -> Duration {
+/// Processor time of this process; only differences mean something.
+pub(crate) fn cpu_time() -> Duration {
     read_clock(ClockId::ProcessCPUTime)
 }
 

@@ -53,6 +53,9 @@ pub struct Scenario {
     /// Name servers at most; a seed draws how many there are.
     #[serde(default = "one")]
     pub name_servers: u8,
+    /// Whether there are as many of everything as this file says, rather than a number up to it that a seed draws.
+    #[serde(default)]
+    pub exact: bool,
     /// Applications and broker groups in place of the usual hosts.
     #[serde(default)]
     pub fleet: Option<FleetShape>,

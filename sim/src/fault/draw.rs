@@ -23,6 +23,8 @@ pub struct Target {
 pub struct FaultPlan {
     /// How many faults at most.
     pub count_max: u64,
+    /// And as many, of every kind.
+    pub exact: bool,
     /// None begins before this.
     pub from: Instant,
     /// All is mended by then.
@@ -51,8 +53,9 @@ const AT_ONCE_IN: u64 = 3;
 
 /// Draws a list in the order of time.
 pub fn draw(rng: &mut Rng, plan: &FaultPlan) -> Vec<FaultEntry> {
-    let kinds: Vec<FaultKind> = plan.kinds.iter().copied().filter(|_| rng.one_in(2)).collect();
+    let drawn: Vec<FaultKind> = plan.kinds.iter().copied().filter(|_| rng.one_in(2)).collect();
     let count = rng.below(plan.count_max + 1);
+    let (kinds, count) = if plan.exact { (plan.kinds.clone(), plan.count_max) } else { (drawn, count) };
     let mut entries = Vec::new();
     for _ in 0..count {
         let Some(&kind) = pick(rng, &kinds) else { break };
@@ -189,6 +192,7 @@ mod tests {
         let target = |host, has_disk| Target { host: HostId(host), has_disk };
         FaultPlan {
             count_max: 12,
+            exact: false,
             from: Instant::from_nanos(1_000_000_000),
             until: Instant::from_nanos(400_000_000_000),
             kinds: [

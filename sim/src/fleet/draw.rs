@@ -25,19 +25,22 @@ pub fn draw(root: &Rng, scenario: &Scenario, shape: &FleetShape) -> FleetPlan {
     let mut rng = root.fork("fleet");
     let until = scenario.faults_until().as_nanos();
     let auto_topics = rng.one_in(2);
-    let brokers = (0..1 + rng.below(shape.broker_groups.into()))
+    let up_to = |rng: &mut Rng, least: u64, most: u64| {
+        let drawn = least + rng.below(most - least + 1);
+        if scenario.exact { most } else { drawn }
+    };
+    let brokers = (0..up_to(&mut rng, 1, shape.broker_groups.into()))
         .map(|at| BrokerPlan {
             slave: scenario.follower && rng.one_in(2),
             // One that comes later brings queues along of which nobody knew.
             starts_ns: if at > 0 && rng.one_in(3) { rng.below(until) } else { 0 },
         })
         .collect::<Vec<_>>();
-    let topics = 1 + rng.below(scenario.topics.into()) as u8;
-    let groups: Vec<GroupPlan> = (0..2 + rng.below(u64::from(shape.consumer_groups) - 1))
+    let topics = up_to(&mut rng, 1, scenario.topics.into()) as u8;
+    let groups: Vec<GroupPlan> = (0..up_to(&mut rng, 2, shape.consumer_groups.into()))
         .map(|at| draw_group(&mut root.fork(&format!("group {at}")), at, topics))
         .collect();
-    let spread = u64::from(shape.clients_max - shape.clients_min) + 1;
-    let clients = u64::from(shape.clients_min) + rng.below(spread);
+    let clients = up_to(&mut rng, shape.clients_min.into(), shape.clients_max.into());
     let producers = 2 + clients / 8;
     let mut apps: Vec<AppPlan> = (0..clients)
         .map(|at| {
@@ -176,6 +179,7 @@ pub fn faults(
     let peers = targets.iter().map(|target| target.host).collect();
     let plan = FaultPlan {
         count_max: scenario.faults_max(),
+        exact: scenario.exact,
         from: scenario.faults_from(),
         until: scenario.faults_until(),
         kinds: scenario.fault_kinds().to_vec(),

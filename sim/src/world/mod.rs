@@ -189,7 +189,7 @@ pub struct Violation {
 pub struct WorldOptions {
     /// How the network behaves.
     pub network: NetworkOptions,
-    /// Call `check_invariants` after every turn.
+    /// Call `check_invariants` after every turn, rather than after one in 64.
     pub check_invariants: bool,
     /// The most inputs of a turn, drawn from 1 up to this.
     pub turn_inputs_max: u64,
