@@ -1,6 +1,6 @@
 //! Verifies, at the master's own door, of topics that are deleted and made again: from the moment when a deletion is
-//! acknowledged, nothing that was sent to the topic before the deletion was asked for is handed out again, by a pull, by a key or by
-//! its place, whatever dies; nothing that was never sent is handed out; and a topic that is made again begins at offset 0: an
+//! acknowledged, nothing that was sent to the topic before the deletion was asked for is handed out to who asks from then on, by a
+//! pull, by a key or by its place, whatever dies (who asked before may get either); nothing that was never sent is handed out; and a topic that is made again begins at offset 0: an
 //! acknowledgement names no higher offset than there are messages of this life that may lie before it. In the end a slave that has
 //! its master's log has the same offsets in the queues of those topics.
 //!
@@ -27,8 +27,12 @@ const NAME: &str = "lives";
 #[derive(Debug)]
 enum Pending {
     Send(MessageId),
-    Delete { topic: String, taken: u64 },
-    Read,
+    Delete {
+        topic: String,
+        taken: u64,
+    },
+    /// Asked for when so many requests were taken.
+    Read(u64),
 }
 
 #[derive(Debug)]
@@ -46,8 +50,9 @@ pub struct Lives {
     /// Requests taken so far.
     taken: u64,
     sent: BTreeMap<MessageId, Sent>,
-    /// By topic: what was taken before this is of an earlier life.
-    begins: BTreeMap<String, u64>,
+    /// By topic, its deletions: how many requests were taken when it was acknowledged, and before which one all is of an
+    /// earlier life.
+    begins: BTreeMap<String, Vec<(u64, u64)>>,
     looked: u64,
 }
 
@@ -58,8 +63,14 @@ fn topic_of(command: &Command, field: &str) -> Option<String> {
 }
 
 impl Lives {
-    fn begin_of(&self, topic: &str) -> u64 {
-        self.begins.get(topic).copied().unwrap_or(0)
+    /// Where the life of a topic begins for a request.
+    fn begin_for(&self, topic: &str, asked: u64) -> u64 {
+        let deletions = self.begins.get(topic).into_iter().flatten();
+        deletions
+            .filter(|(acknowledged, _)| *acknowledged < asked)
+            .map(|(_, begin)| *begin)
+            .max()
+            .unwrap_or(0)
     }
 
     fn on_request(&mut self, conn: ConnId, command: &Command) {
@@ -79,7 +90,7 @@ impl Lives {
                 let Some(topic) = topic_of(command, "topic") else { return };
                 Pending::Delete { topic, taken }
             }
-            code::PULL_MESSAGE | code::QUERY_MESSAGE | code::VIEW_MESSAGE_BY_ID => Pending::Read,
+            code::PULL_MESSAGE | code::QUERY_MESSAGE | code::VIEW_MESSAGE_BY_ID => Pending::Read(taken),
             _ => return,
         };
         self.pending.insert(RequestKey { conn, opaque: command.opaque }, pending);
@@ -103,12 +114,11 @@ impl Lives {
                 Ok(())
             }
             Some(Pending::Delete { topic, taken }) if is_done => {
-                let begins = self.begins.entry(topic).or_default();
-                *begins = taken.max(*begins);
+                self.begins.entry(topic).or_default().push((self.taken, taken));
                 Ok(())
             }
-            Some(Pending::Read) if is_done => self.on_read(command),
-            Some(Pending::Delete { .. } | Pending::Read) | None => Ok(()),
+            Some(Pending::Read(asked)) if is_done => self.on_read(asked, command),
+            Some(Pending::Delete { .. } | Pending::Read(_)) | None => Ok(()),
         }
     }
 
@@ -116,7 +126,7 @@ impl Lives {
         let (Some(sent), Some(offset)) = (self.sent.get(&id), reply_number(command, "queueOffset")) else {
             return Ok(());
         };
-        let begins = self.begin_of(&sent.topic);
+        let begins = self.begin_for(&sent.topic, u64::MAX);
         let may_lie_before = self.sent.iter().filter(|(other, of)| {
             let is_here = of.topic == sent.topic && of.queue == sent.queue && of.taken >= begins;
             **other != id && is_here && !of.refused
@@ -133,7 +143,7 @@ impl Lives {
         Ok(())
     }
 
-    fn on_read(&mut self, command: &Command) -> Verdict {
+    fn on_read(&mut self, asked: u64, command: &Command) -> Verdict {
         let Some(records) = record::split(&command.body) else { return Ok(()) };
         for record in records.iter().filter(|record| record.topic.starts_with(b"made-")) {
             self.looked += 1;
@@ -146,7 +156,7 @@ impl Lives {
             let Some((id, sent)) = id.and_then(|id| Some((id, self.sent.get(&id)?))) else {
                 return unsafe_because(NAME, format!("{at} holds {id:?}, which was never sent"));
             };
-            if sent.taken < self.begin_of(&topic) {
+            if sent.taken < self.begin_for(&topic, asked) {
                 return unsafe_because(
                     NAME,
                     format!("{at} holds {id:?}, which was sent before the topic was deleted"),
