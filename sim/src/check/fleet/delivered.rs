@@ -2,7 +2,8 @@
 //! group that shares its queues out was handed to a member of it that was content with it, or is in the group's dead-letter
 //! queue; and there only after it had come as often as the group allows. Of a broadcast each member that is in the world had
 //! every message. Where a group is still at work on a queue in the end, the rest of it may be to come: what piled up while a broker stood
-//! still takes its time.
+//! still takes its time. So it is with what an application gave back: it may wait for its delay, or in a retry queue that the
+//! group is at work on.
 //!
 //! Does not verify: how often something came twice, and how soon it came; nor what a message went through on its way back.
 
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::body::MessageQueue;
 
-use super::{Case, HeldNow, Judged, Reader, reader, stuck_at, unsafe_at};
+use super::{Case, Held, HeldNow, Judged, Reader, reader, stuck_at, unsafe_at};
 use crate::history::MessageId;
 use crate::workload::client::{ClientReport, SendEnd, topic_of};
 
@@ -27,12 +28,12 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
     let mut held = HeldNow::default();
     let mut consumed: BTreeMap<Reader, BTreeSet<MessageId>> = BTreeMap::new();
     let mut times: BTreeMap<(usize, MessageId), i32> = BTreeMap::new();
-    let mut last_settled: BTreeMap<(usize, MessageQueue), Instant> = BTreeMap::new();
+    let mut work = Work::default();
     for (event, report) in case.told() {
         let Some(group) = case.group_of(event.host) else { continue };
         let Some(settled) = held.take(event, report) else { continue };
-        last_settled.insert((group.0, settled.queue.clone()), event.at);
         let is_consumed = matches!(report, ClientReport::Settled { consumed: true, .. });
+        work.take(group.0, event.at, &settled, is_consumed);
         for handed in settled.messages {
             let Some(id) = handed.id else {
                 let what = format!("{:?} holds a strange message at {}", settled.queue, handed.offset);
@@ -47,6 +48,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         }
     }
     let ends = case.plan.ends_at;
+    work.hold(case, &held);
     for (at, group) in case.fleet.groups.iter().enumerate() {
         let members: Vec<usize> = case.fleet.members(at).collect();
         let readers: Vec<Reader> = if group.broadcast {
@@ -68,15 +70,14 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         for topic in &group.topics {
             let topic = topic_of(*topic);
             for (queue, stored) in case.truth.of_topic(&topic) {
-                let last = last_settled.get(&(at, queue.clone()));
-                if last.is_some_and(|last| *last + AT_WORK > ends) {
+                if work.is_on(at, queue, ends) {
                     continue;
                 }
                 for (offset, (id, _)) in stored.iter().filter(|(_, (id, _))| group.wants(id.message)) {
                     for reader in &readers {
                         looked += 1;
                         let has_it = consumed.get(reader).is_some_and(|consumed| consumed.contains(id));
-                        if !has_it && !dead.contains(id) {
+                        if !has_it && !dead.contains(id) && !work.may_come(case, (at, *id)) {
                             let who = reader.1.map_or(String::new(), |host| format!(" of host {}", host.0));
                             let what =
                                 format!("{}{who} never consumed {id:?} of {queue:?} at {offset}", group.name);
@@ -88,6 +89,67 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         }
     }
     Ok(looked)
+}
+
+/// What groups were at in the end.
+#[derive(Debug, Default)]
+struct Work {
+    /// When a group last settled something of a queue.
+    settled: BTreeMap<(usize, MessageQueue), Instant>,
+    /// What it has settled there.
+    through: BTreeSet<(usize, MessageQueue, i64)>,
+    /// When it last gave a message back.
+    back: BTreeMap<(usize, MessageId), Instant>,
+    /// Since when it has one in its hands.
+    held: BTreeMap<(usize, MessageId), Instant>,
+}
+
+impl Work {
+    fn take(&mut self, group: usize, at: Instant, settled: &Held, is_consumed: bool) {
+        self.settled.insert((group, settled.queue.clone()), at);
+        for handed in &settled.messages {
+            self.through.insert((group, settled.queue.clone(), handed.offset));
+            if let Some(id) = handed.id.filter(|_| !is_consumed) {
+                self.back.insert((group, id), at);
+            }
+        }
+    }
+
+    /// Takes what nobody has settled.
+    fn hold(&mut self, case: &Case<'_>, held: &HeldNow) {
+        for ((host, _, _), held) in &held.held {
+            let Some((group, _)) = case.group_of(*host) else { continue };
+            for id in held.messages.iter().filter_map(|handed| handed.id) {
+                let since = self.held.entry((group, id)).or_insert(held.at);
+                *since = held.at.max(*since);
+            }
+        }
+    }
+
+    fn is_on(&self, group: usize, queue: &MessageQueue, ends: Instant) -> bool {
+        self.settled.get(&(group, queue.clone())).is_some_and(|last| *last + AT_WORK > ends)
+    }
+
+    /// Whether a message is on its way to a group that had it once.
+    fn may_come(&self, case: &Case<'_>, (at, id): (usize, MessageId)) -> bool {
+        let Some(group) = case.fleet.groups.get(at) else { return false };
+        let ends = case.plan.ends_at;
+        if self.held.get(&(at, id)).is_some_and(|since| *since + group.pace.slow + AT_WORK > ends) {
+            return true;
+        }
+        let Some(back) = self.back.get(&(at, id)) else { return false };
+        let longest = case.plan.delays_s.iter().copied().max().unwrap_or(0);
+        if *back + Duration::from_secs(longest) + AT_WORK > ends {
+            return true;
+        }
+        let retry_topic = format!("%RETRY%{}", group.name);
+        case.truth.of_topic(&retry_topic).any(|(queue, stored)| {
+            let is_to_come = |(offset, (of, _)): (&i64, &(MessageId, i32))| {
+                *of == id && !self.through.contains(&(at, queue.clone(), *offset))
+            };
+            self.is_on(at, queue, ends) && stored.iter().any(is_to_come)
+        })
+    }
 }
 
 fn acknowledged(case: &Case<'_>) -> Judged {
