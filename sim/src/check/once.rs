@@ -1,19 +1,26 @@
 //! Verifies: a message that its producer wants stored once is there once in the end, however many attempts arrived and whatever died
 //! between them; every attempt that was acknowledged, the first or a later one, was told where it lies; the two producers that choose
-//! the same keys have their own messages each; and every such send is honoured.
+//! the same keys have their own messages each; and every such send is honoured. At the master's door, under synchronous flush: what is
+//! acknowledged, to whichever attempt, is covered by a sync that was asked for since the first one was taken.
 //!
 //! A power loss of the master under asynchronous flush excuses what was told before it; so does a takeover under asynchronous replication.
 //! The number of copies is never excused.
 //!
-//! Does not verify: the end of the window, which is longer than these worlds.
+//! Does not verify: the end of the window, which is longer than these worlds; nor that a slave has what a later attempt is told of.
 
 use std::collections::BTreeMap;
 
+use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
+use gantry_core::wire::{Command, Packet};
 
+use super::told::{RequestKey, ids_of, physical_offsets};
 use super::{Checker, Cx, Flush, Replication, Setup, Verdict, secs, stuck_because, unsafe_because};
 use crate::fault::Fault;
 use crate::history::{InsistReport, MessageId, OncePlace, Report};
+use crate::process::Seen;
+use crate::workload::insister;
+use crate::workload::requests::reply;
 use crate::world::Fact;
 
 const NAME: &str = "stored once";
@@ -36,7 +43,44 @@ pub struct Once {
     /// What lies where: the newest reading of a place counts.
     audit: BTreeMap<(i32, i64), (u64, u32)>,
     drained: BTreeMap<i32, Instant>,
+    /// When the master first took a message.
+    taken: BTreeMap<u32, Instant>,
+    /// Attempts that it has not answered.
+    pending: BTreeMap<RequestKey, Vec<MessageId>>,
     looked: u64,
+}
+
+impl Once {
+    fn on_request(&mut self, at: Instant, conn: ConnId, command: &Command) {
+        let ids = ids_of(command);
+        if ids.is_empty() || command.ext.get("b").as_deref() != Some(insister::TOPIC) {
+            return;
+        }
+        for id in &ids {
+            self.taken.entry(id.message).or_insert(at);
+        }
+        self.pending.insert(RequestKey { conn, opaque: command.opaque }, ids);
+    }
+
+    fn on_answer(&mut self, cx: &Cx<'_>, conn: ConnId, command: &Command) -> Verdict {
+        let ids = self.pending.remove(&RequestKey { conn, opaque: command.opaque }).unwrap_or_default();
+        if command.code != reply::SUCCESS || cx.setup.flush != Flush::Sync {
+            return Ok(());
+        }
+        let places = command.ext.get("msgId").map(|ids| physical_offsets(&ids)).unwrap_or_default();
+        for (id, place) in ids.into_iter().zip(places) {
+            let taken = self.taken.get(&id.message).copied().unwrap_or(cx.at);
+            self.looked += 1;
+            if !cx.ledger.is_synced(cx.setup, place, taken) {
+                let since = secs(taken);
+                let what = format!(
+                    "{id:?} at log {place} was acknowledged before any sync since the message came at {since}"
+                );
+                return unsafe_because(NAME, what);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether what was told at a time may be lost.
@@ -58,6 +102,32 @@ impl Checker for Once {
     }
 
     fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
+        if cx.host == cx.setup.cast.master {
+            match fact {
+                Fact::Died(_) => self.pending.clear(),
+                Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) })
+                    if !command.is_response() =>
+                {
+                    self.on_request(cx.at, *conn, command);
+                }
+                Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) })
+                    if command.is_response() =>
+                {
+                    return self.on_answer(cx, *conn, command);
+                }
+                Fact::Started { .. }
+                | Fact::AskedToStop { .. }
+                | Fact::PowerLost
+                | Fact::Failed { .. }
+                | Fact::Paused
+                | Fact::Resumed
+                | Fact::Seen(_)
+                | Fact::TurnEnded { .. }
+                | Fact::Report(_)
+                | Fact::DiskCompleted { .. }
+                | Fact::Log(_) => {}
+            }
+        }
         let Fact::Report(Report::Insist(report)) = fact else { return Ok(()) };
         match report {
             InsistReport::Begun { id } => {

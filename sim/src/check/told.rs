@@ -222,12 +222,7 @@ impl BrokerView {
         let pending = match command.code {
             code::SEND_MESSAGE_V2 | code::SEND_BATCH_MESSAGE => {
                 let Some(queue) = fields.queue() else { return };
-                let messages = if command.code == code::SEND_BATCH_MESSAGE {
-                    batch_ids(&command.body)
-                } else {
-                    MessageId::from_body(&command.body).into_iter().collect()
-                };
-                Pending::Send { queue, messages, taken_at: at }
+                Pending::Send { queue, messages: ids_of(command), taken_at: at }
             }
             code::PULL_MESSAGE => {
                 let (Some(queue), Some(offset)) = (fields.queue(), fields.offset) else { return };
@@ -354,6 +349,15 @@ impl Fields {
     }
 }
 
+/// The messages of a send, alone or in a batch; none of any other request.
+pub(crate) fn ids_of(command: &Command) -> Vec<MessageId> {
+    match command.code {
+        code::SEND_BATCH_MESSAGE => batch_ids(&command.body),
+        code::SEND_MESSAGE_V2 => MessageId::from_body(&command.body).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The ids in the body of a batch: total 4, magic 4, CRC 4, flag 4, body length 4, body, properties length 2, properties.
 fn batch_ids(mut body: &[u8]) -> Vec<MessageId> {
     let mut ids = Vec::new();
@@ -369,7 +373,7 @@ fn batch_ids(mut body: &[u8]) -> Vec<MessageId> {
 }
 
 /// The commit-log offsets in offset message ids joined by commas.
-fn physical_offsets(ids: &str) -> Vec<u64> {
+pub(super) fn physical_offsets(ids: &str) -> Vec<u64> {
     let hex = |id: &str| u64::from_str_radix(id.get(16..)?, 16).ok();
     ids.split(',').filter_map(hex).collect()
 }
