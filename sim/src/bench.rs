@@ -75,6 +75,7 @@ pub(crate) fn bench(
                     "highest": highest.worlds_a_minute(),
                     "simulated_s_a_cpu_s": median.simulated_a_second(),
                     "events_a_cpu_s": median.events_a_second(),
+                    "messages_a_world": named.scenario.messages,
                     "events_a_world": median.events / median.worlds,
                     "turns_a_world": median.turns / median.worlds,
                 })

@@ -69,6 +69,8 @@ pub struct Administration {
     drained: BTreeMap<(String, i32), Instant>,
     /// When the master last took a deletion of a topic, be it one that its sender had given up.
     deleted: BTreeMap<String, Instant>,
+    /// When the name server last heard of a topic's deletion.
+    told_names: BTreeMap<String, Instant>,
     /// Read past, where old messages go.
     passed: BTreeSet<MessageId>,
     /// By the name server's connections: requests for routes under way, and whether they must not be writable.
@@ -181,7 +183,7 @@ impl Administration {
         Ok(())
     }
 
-    fn on_name_server(&mut self, fact: &Fact<'_>) -> Verdict {
+    fn on_name_server(&mut self, at: Instant, fact: &Fact<'_>) -> Verdict {
         match fact {
             Fact::Started { .. } | Fact::Died(_) => {
                 self.asked.clear();
@@ -198,6 +200,10 @@ impl Administration {
                         self.wiping.values_mut().for_each(|wiped| *wiped = false);
                     }
                     code::WIPE_WRITE_PERM_OF_BROKER => drop(self.wiping.insert(key, true)),
+                    code::DELETE_TOPIC_IN_NAMESRV => {
+                        let topic = command.ext.get("topic").unwrap_or_default().into_owned();
+                        self.told_names.insert(topic, at);
+                    }
                     code::GET_ROUTEINFO_BY_TOPIC => drop(self.asked.insert(key, self.wiped)),
                     _ => {}
                 }
@@ -245,7 +251,7 @@ impl Checker for Administration {
 
     fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
         if cx.host == cx.setup.cast.name_server {
-            return self.on_name_server(fact);
+            return self.on_name_server(cx.at, fact);
         }
         if cx.host == cx.setup.cast.master && matches!(fact, Fact::PowerLost) {
             for stored in &mut self.stored {
@@ -279,9 +285,12 @@ impl Checker for Administration {
             let Some(topic) = register.strip_prefix("topic ") else { continue };
             let Some((route, seen)) = self.routes.get(&route_register(topic)) else { continue };
             let since = known.at.max(cx.setup.healed_at);
-            // A life that ends between the two deletions leaves the route: of whom deletes all the time that is not asked.
-            let is_gone = known.value.is_none() && cx.setup.clients.contains(&ClientKind::Recreator);
-            let settled = known.open.is_empty() && *seen > since + ROUTE_WITHIN && !is_gone;
+            // A life that ends between the two deletions leaves the route: of whom deletes all the time that is not asked, and of the
+            // manager when the name server never heard of the last deletion.
+            let is_left = cx.setup.clients.contains(&ClientKind::Recreator)
+                || self.deleted.get(topic) > self.told_names.get(topic);
+            let settled =
+                known.open.is_empty() && *seen > since + ROUTE_WITHIN && !(known.value.is_none() && is_left);
             if !settled || known.at == Instant::ZERO {
                 continue;
             }
