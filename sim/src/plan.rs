@@ -9,7 +9,7 @@ use gantry_core::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Cast, ClientKind, Flush, Replication, Setup};
-use crate::fault::{self, Fault, FaultEntry, FaultPlan, Target, Way};
+use crate::fault::{self, Fault, FaultEntry, FaultPlan, Moment, Target, Way};
 use crate::fleet::{self, FleetPlan};
 use crate::history::Reader;
 use crate::retention::{QUEUE_FILE_ENTRIES_LEAST, Retention};
@@ -101,6 +101,18 @@ impl Takeover {
         Takeover { gone, at, promoted_at, back_at }
     }
 
+    /// The follower dies as it is made the master, and is the master when it starts again. Under asynchronous flush its power stays:
+    /// it may be the last to have what was acknowledged.
+    fn death_of_promoted(&self, rng: &mut Rng, flush: Flush) -> FaultEntry {
+        let nth = 1 + rng.below(PROMOTION_MOMENTS) as u32;
+        let is_power = rng.one_in(2) && flush == Flush::Sync;
+        let death = if is_power { fault::Death::Power } else { fault::Death::Process };
+        let down = Duration::from_nanos(1 + rng.below(PROMOTED_DOWN_MAX.as_nanos() as u64));
+        let (host, moment, mid_turn) = (CAST.follower, Moment::Promoting, rng.one_in(2));
+        let fault = Fault::AtMoment { host, moment, nth, mid_turn, death, down };
+        FaultEntry { at: self.promoted_at, fault, disabled: false }
+    }
+
     /// What happens to the old master.
     fn faults(&self, second: bool) -> Vec<FaultEntry> {
         let entry = |at, fault| FaultEntry { at, fault, disabled: false };
@@ -125,6 +137,11 @@ impl Takeover {
         }
     }
 }
+
+/// The request, and the file of epochs that is written for it, perhaps twice.
+const PROMOTION_MOMENTS: u64 = 3;
+/// It is back before the old master is.
+const PROMOTED_DOWN_MAX: Duration = Duration::from_secs(4);
 
 /// After the faults, until the master goes: its slave follows again by then.
 const CALM_S: u64 = 45;
@@ -298,6 +315,9 @@ impl Plan {
             .takeover
             .then(|| Takeover::draw(&mut root.fork("takeover"), scenario.faults_until(), &scenario.gone));
         faults.extend(takeover.iter().flat_map(|takeover| takeover.faults(scenario.second_follower)));
+        if let Some(takeover) = takeover.filter(|_| scenario.promoted_dies) {
+            faults.push(takeover.death_of_promoted(&mut root.fork("death of the promoted"), flush));
+        }
         let load = Load {
             messages: scenario.messages,
             topics: scenario.topics,

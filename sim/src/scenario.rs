@@ -38,6 +38,9 @@ pub struct Scenario {
     /// Whether the follower takes the master's place, after the faults.
     #[serde(default)]
     pub takeover: bool,
+    /// Whether the follower dies as it does so.
+    #[serde(default)]
+    pub promoted_dies: bool,
     /// How the master may go then; each of them when left out.
     #[serde(default = "every_way")]
     pub gone: Vec<Gone>,
@@ -140,6 +143,9 @@ impl Scenario {
         }
         if scenario.gone.is_empty() || scenario.takeover && !scenario.follower {
             return Err(ScenarioError("a takeover needs a follower and a way for the master to go".into()));
+        }
+        if scenario.promoted_dies && (!scenario.takeover || scenario.second_follower) {
+            return Err(ScenarioError("promoted_dies needs a takeover with one follower".into()));
         }
         if !(1..=NAME_SERVERS_MAX).contains(&scenario.name_servers) {
             return Err(ScenarioError(format!("name_servers must lie in 1..={NAME_SERVERS_MAX}")));

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::process::Seen;
 use crate::workload::requests::code;
 
+/// Where a broker keeps its epochs.
+const EPOCH_FILE: &str = "epochFileCheckpoint";
+
 /// A moment in the life of a broker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -26,10 +29,12 @@ pub enum Moment {
     Committed,
     /// Recovery, or what follows it: one of the first turns of a life.
     Recovering,
+    /// A slave is asked to be the master, or writes down that its epoch begins.
+    Promoting,
 }
 
 impl Moment {
-    /// All of them.
+    /// Those that come to every broker. A promotion comes to one, and once.
     pub const ALL: &[Moment] = &[
         Moment::Appended,
         Moment::Synced,
@@ -55,6 +60,10 @@ impl Moment {
             }
             // Every turn counts.
             (Moment::Recovering, Seen::Settled) => true,
+            (Moment::Promoting, Seen::Received { packet: Packet::Command(command), .. }) => {
+                !command.is_response() && command.code == code::UPDATE_BROKER_CONFIG
+            }
+            (Moment::Promoting, Seen::Replace { path, .. }) => path.ends_with(EPOCH_FILE),
             (
                 Moment::Appended
                 | Moment::Synced
@@ -62,7 +71,8 @@ impl Moment {
                 | Moment::Replicated
                 | Moment::Confirmed
                 | Moment::Committed
-                | Moment::Recovering,
+                | Moment::Recovering
+                | Moment::Promoting,
                 _,
             ) => false,
         })
@@ -78,6 +88,7 @@ impl Moment {
             Moment::Confirmed => "as a slave says how far it is",
             Moment::Committed => "as a consumer commits an offset",
             Moment::Recovering => "as it recovers from another death",
+            Moment::Promoting => "as it is made the master",
         }
     }
 }
