@@ -101,6 +101,8 @@ probes! {
         SlaveSilent: "a master gives up a slave that keeps silent",
         MasterLost: "a slave does not hear its master",
         SlaveCounts: "a slave has caught up and counts for synchronous replication",
+        SentToSlave: "a consumer that lags is sent to a slave",
+        SlaveReads: "a slave answers a pull with messages",
         SlaveFallsBehind: "a slave falls so far behind that it counts no more",
         SlaveLacks: "a slave follows that lacks the beginning of its master's log",
         TailTaken: "a master that crashed takes home what a slave has kept",

@@ -31,7 +31,7 @@ pub fn draw(root: &Rng, scenario: &Scenario, shape: &FleetShape) -> FleetPlan {
     };
     let brokers = (0..up_to(&mut rng, 1, shape.broker_groups.into()))
         .map(|at| BrokerPlan {
-            slave: scenario.follower && rng.one_in(2),
+            slave: scenario.follower && (rng.one_in(2) || shape.memory_bytes.is_some()),
             // One that comes later brings queues along of which nobody knew.
             starts_ns: if at > 0 && rng.one_in(3) { rng.below(until) } else { 0 },
         })
@@ -54,7 +54,7 @@ pub fn draw(root: &Rng, scenario: &Scenario, shape: &FleetShape) -> FleetPlan {
         .collect();
     draw_sends(&mut root.fork("sends"), scenario, topics, &mut apps[..producers as usize]);
     let growth = draw_growth(&mut root.fork("growth"), auto_topics, topics, brokers.len(), until);
-    FleetPlan { topics, auto_topics, brokers, growth, groups, apps }
+    FleetPlan { topics, auto_topics, brokers, growth, groups, apps, memory_bytes: shape.memory_bytes }
 }
 
 fn draw_app(rng: &mut Rng, at: u64, group: Option<usize>, groups: &[GroupPlan], until: u64) -> AppPlan {

@@ -41,6 +41,9 @@ pub struct FleetPlan {
     pub groups: Vec<GroupPlan>,
     /// The applications.
     pub apps: Vec<AppPlan>,
+    /// What brokers take for the memory of their machine, if it is little.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// A broker group.
@@ -64,6 +67,9 @@ pub struct FleetShape {
     pub broker_groups: u8,
     /// Consumer groups at most.
     pub consumer_groups: u8,
+    /// What brokers take for the memory of their machine: where it is little, whoever lags is sent to a slave. Each has one then.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// Where everybody is.
@@ -240,6 +246,7 @@ fn broker_config(
     config.ha_addr = address(host, HA_PORT).to_string();
     config.namesrv_addrs = servers.to_vec();
     config.auto_create_topic = fleet.auto_topics;
+    config.memory_bytes = fleet.memory_bytes.unwrap_or(config.memory_bytes);
     config.role = match plan.replication {
         Replication::Async => BrokerRole::AsyncMaster,
         Replication::Sync => BrokerRole::SyncMaster,

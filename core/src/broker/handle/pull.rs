@@ -13,6 +13,7 @@ use super::super::reply::{Answer, Refusal, ReplyTo, SEE};
 use super::super::store::{QueueIx, ReadLimits, ReadOutcome};
 use super::super::{Broker, BrokerEvent};
 use crate::io::{ConnId, Disk, DiskError, Effect, Env, FetchId, Now};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{MessageModel, perm};
 use crate::wire::code::response_code;
@@ -197,6 +198,10 @@ impl Broker {
                 Ok(ReadOutcome::Found { next, messages }) => {
                     if self.is_far_behind(&body) {
                         pull.suggest_broker = pull.suggest_when_slow;
+                        Probe::SentToSlave.reached();
+                    }
+                    if self.replication.is_slave() {
+                        Probe::SlaveReads.reached();
                     }
                     self.stats.got(pull.pair, u64::from(messages), body.len() as u64);
                     return self.answer_pull(&pull, (response_code::SUCCESS, "FOUND"), next, body, env);
