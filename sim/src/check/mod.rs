@@ -26,6 +26,7 @@ pub mod once;
 pub mod one_value;
 pub mod order;
 pub mod ordered;
+pub mod outside;
 pub mod phantom;
 pub mod queries;
 pub mod reach;
@@ -272,10 +273,18 @@ pub trait Checker {
     fn looked(&self) -> u64;
 }
 
+/// Where promises are read from.
+enum View {
+    /// What enters and leaves the master.
+    Master(BrokerView),
+    /// What clients learn of it.
+    Clients(outside::Clients),
+}
+
 /// All checkers of a world.
 pub struct Checkers {
     setup: Setup,
-    view: BrokerView,
+    view: View,
     ledger: Ledger,
     told: Vec<Told>,
     checkers: Vec<Box<dyn Checker>>,
@@ -297,7 +306,7 @@ impl Checkers {
             if setup.clients.contains(&ClientKind::Insister) {
                 checkers.push(Box::new(once::Once::default()));
             }
-            let (view, ledger) = (BrokerView::default(), Ledger::new(&setup));
+            let (view, ledger) = (View::Master(BrokerView::default()), Ledger::new(&setup));
             return Checkers { view, ledger, told: Vec::new(), checkers, setup };
         }
         let mut checkers: Vec<Box<dyn Checker>> = vec![
@@ -346,7 +355,7 @@ impl Checkers {
             }
         }
         Checkers {
-            view: BrokerView::default(),
+            view: View::Master(BrokerView::default()),
             ledger: Ledger::new(&setup),
             told: Vec::new(),
             checkers,
@@ -366,24 +375,17 @@ impl Checkers {
 
     /// The world has ended: what must be true in the end.
     pub fn finish(&mut self, ending: &Ending) -> Option<Violation> {
+        self.finish_with(Some(ending))
+    }
+
+    fn finish_with(&mut self, ending: Option<&Ending>) -> Option<Violation> {
         let Checkers { setup, ledger, checkers, .. } = self;
-        let cx = Cx { setup, ledger, at: setup.ends_at, host: setup.cast.master, ending: Some(ending) };
+        let cx = Cx { setup, ledger, at: setup.ends_at, host: setup.cast.master, ending };
         checkers.iter_mut().find_map(|checker| checker.finish(&cx).err())
     }
 
-    /// What each checker judged.
-    pub fn looked(&self) -> Vec<(&'static str, u64)> {
-        self.checkers.iter().map(|checker| (checker.name(), checker.looked())).collect()
-    }
-}
-
-impl Observer for Checkers {
-    fn observe(&mut self, at: Instant, host: HostId, fact: Fact<'_>) -> Option<Violation> {
-        let Checkers { setup, view, ledger, told, checkers } = self;
-        if host == setup.cast.master && !setup.takeover {
-            view.on_fact(at, &fact, told);
-        }
-        ledger.on_fact(setup, at, host, &fact);
+    fn judge_told(&mut self, at: Instant, host: HostId) -> Option<Violation> {
+        let Checkers { setup, ledger, told, checkers, .. } = self;
         for told in told.drain(..) {
             let broken = ledger.on_told(setup, at, &told);
             let cx = Cx { setup, ledger, at, host, ending: None };
@@ -395,6 +397,34 @@ impl Observer for Checkers {
                     return Some(violation);
                 }
             }
+        }
+        None
+    }
+
+    /// What each checker judged.
+    pub fn looked(&self) -> Vec<(&'static str, u64)> {
+        self.checkers.iter().map(|checker| (checker.name(), checker.looked())).collect()
+    }
+}
+
+impl Observer for Checkers {
+    fn observe(&mut self, at: Instant, host: HostId, fact: Fact<'_>) -> Option<Violation> {
+        match &mut self.view {
+            View::Master(view) => {
+                if host == self.setup.cast.master && !self.setup.takeover {
+                    view.on_fact(at, &fact, &mut self.told);
+                }
+                self.ledger.on_fact(&self.setup, at, host, &fact);
+            }
+            View::Clients(view) => view.on_fact(at, &fact, &mut self.told),
+        }
+        if let Some(violation) = self.judge_told(at, host) {
+            return Some(violation);
+        }
+        let Checkers { setup, view, ledger, checkers, .. } = self;
+        // The end of a send rests on the promise that it tells of.
+        if let View::Clients(_) = view {
+            ledger.on_fact(setup, at, host, &fact);
         }
         let cx = Cx { setup, ledger, at, host, ending: None };
         checkers.iter_mut().find_map(|checker| checker.on_fact(&cx, &fact).err())

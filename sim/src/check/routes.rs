@@ -47,6 +47,12 @@ pub struct Routes {
     shown: BTreeMap<String, BTreeSet<String>>,
     asked: BTreeMap<(ConnId, i32), Asked>,
     resumed: Instant,
+    /// For so long after it was seen that a connection ended, its end may be news to the name server; and so much later than it happens
+    /// a question or an answer may be seen.
+    late: Duration,
+    /// Such connections.
+    ending: Vec<(Instant, ConnId)>,
+    is_paused: bool,
     looked: u64,
 }
 
@@ -59,12 +65,23 @@ impl Routes {
             shown: BTreeMap::new(),
             asked: BTreeMap::new(),
             resumed: Instant::ZERO,
+            late: Duration::ZERO,
+            ending: Vec::new(),
+            is_paused: false,
             looked: 0,
         }
     }
 
+    /// Of one that is watched from without, and may be as late as this.
+    #[must_use]
+    pub fn seen_late(mut self, late: Duration) -> Routes {
+        self.late = late;
+        self
+    }
+
     fn forget(&mut self, at: Instant) {
-        *self = Routes { resumed: at, looked: self.looked, ..Routes::new(self.server) };
+        let (late, looked) = (self.late, self.looked);
+        *self = Routes { resumed: at, late, looked, ..Routes::new(self.server) };
     }
 
     fn on_request(&mut self, at: Instant, conn: ConnId, command: &Command) {
@@ -117,7 +134,29 @@ impl Routes {
         }
     }
 
-    fn on_closed(&mut self, conn: ConnId) {
+    fn on_closed(&mut self, at: Instant, conn: ConnId) {
+        if self.late > Duration::ZERO {
+            self.ending.push((at, conn));
+        } else {
+            self.drop_conn(conn);
+        }
+    }
+
+    /// What ended so long ago that the name server must know it is known.
+    fn end(&mut self, at: Instant) {
+        if self.is_paused {
+            return;
+        }
+        let (resumed, late) = (self.resumed, self.late);
+        let (news, known) = std::mem::take(&mut self.ending)
+            .into_iter()
+            .partition(|(ended, _)| resumed.max(*ended) + late > at);
+        self.ending = news;
+        let known: Vec<(Instant, ConnId)> = known;
+        known.into_iter().for_each(|(_, conn)| self.drop_conn(conn));
+    }
+
+    fn drop_conn(&mut self, conn: ConnId) {
         let gone: Vec<String> = self
             .heard
             .iter()
@@ -129,6 +168,10 @@ impl Routes {
         }
     }
 
+    fn is_ending(&self, conn: ConnId) -> bool {
+        self.ending.iter().any(|(_, ending)| *ending == conn)
+    }
+
     fn on_answer(&mut self, cx: &Cx<'_>, conn: ConnId, command: &Command) -> Verdict {
         let Some(Asked { topic, heard }) = self.asked.remove(&(conn, command.opaque)) else { return Ok(()) };
         let addresses = match command.code {
@@ -138,12 +181,14 @@ impl Routes {
         };
         for address in &addresses {
             self.looked += 1;
-            let Some(heard) = heard.get(address) else {
+            // Seen late, the question may be older than a registration that it saw.
+            let newest = self.heard.get(address).filter(|_| self.late > Duration::ZERO);
+            let Some(heard) = newest.or_else(|| heard.get(address)) else {
                 let what = format!("{address} is in the route of {topic} though its connection ended");
                 return unsafe_because(NAME, what);
             };
-            let late = heard.at + EXPIRY + SCAN;
-            if cx.at > late.max(self.resumed + SCAN) {
+            let late = heard.at + EXPIRY + SCAN + self.late;
+            if cx.at > late.max(self.resumed + SCAN + self.late) {
                 let what = format!(
                     "{address} is in the route of {topic} {} after it was last heard",
                     span(heard.at, cx.at)
@@ -156,9 +201,11 @@ impl Routes {
             cx.setup.faults.iter().any(|entry| {
                 !entry.disabled && entry.fault.kind() == FaultKind::DiskLoss && entry.at <= cx.at
             });
-        let shown = self.shown.entry(topic.clone()).or_default();
+        let shown = self.shown.remove(&topic).unwrap_or_default();
         for address in shown.iter().filter(|address| !addresses.contains(*address)) {
-            let Some(heard) = heard.get(address) else { continue };
+            let Some(heard) = heard.get(address).filter(|heard| !self.is_ending(heard.conn)) else {
+                continue;
+            };
             self.looked += 1;
             if cx.at < heard.at + EXPIRY && !loses_topics {
                 let what = format!(
@@ -169,7 +216,7 @@ impl Routes {
                 return unsafe_because(NAME, what);
             }
         }
-        *shown = addresses;
+        self.shown.insert(topic, addresses);
         Ok(())
     }
 }
@@ -200,9 +247,11 @@ impl Checker for Routes {
         if cx.host != self.server {
             return Ok(());
         }
+        self.end(cx.at);
         match fact {
             Fact::Started { .. } | Fact::Died(_) => self.forget(cx.at),
-            Fact::Resumed => self.resumed = cx.at,
+            Fact::Paused => self.is_paused = true,
+            Fact::Resumed => (self.resumed, self.is_paused) = (cx.at, false),
             Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) }) => {
                 self.on_request(cx.at, *conn, command);
             }
@@ -211,12 +260,11 @@ impl Checker for Routes {
             }
             // If the name server itself hung up, it has to have had its reasons.
             Fact::Seen(Seen::Closed { why: CloseReason::Local, .. }) => {}
-            Fact::Seen(Seen::Closed { conn, .. }) => self.on_closed(*conn),
+            Fact::Seen(Seen::Closed { conn, .. }) => self.on_closed(cx.at, *conn),
             Fact::Seen(_)
             | Fact::PowerLost
             | Fact::Failed { .. }
             | Fact::AskedToStop { .. }
-            | Fact::Paused
             | Fact::TurnEnded { .. }
             | Fact::Report(_)
             | Fact::DiskCompleted { .. }
