@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test program uses what it needs
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -127,17 +127,24 @@ pub(crate) fn refused(mut command: Command) -> String {
 pub(crate) fn ask(port: u16, request: Packet) -> Packet {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    ask_on(&mut stream, request).unwrap()
+}
+
+/// Asks on a connection on which nothing else is under way.
+pub(crate) fn ask_on(stream: &mut TcpStream, request: Packet) -> io::Result<Packet> {
     let mut bytes = Vec::new();
     Link::encode(&request.into(), &mut bytes);
-    stream.write_all(&bytes).unwrap();
+    stream.write_all(&bytes)?;
     let mut link = Link::new(Protocol::Remoting);
     let mut chunk = [0; 4096];
     loop {
-        if let Some(gantry_core::wire::Packet::Command(reply)) = link.decode().unwrap() {
-            return reply;
+        if let Some(gantry_core::wire::Packet::Command(reply)) = link.decode().map_err(io::Error::other)? {
+            return Ok(reply);
         }
-        let bytes = stream.read(&mut chunk).unwrap();
-        assert!(bytes > 0, "the connection ended");
+        let bytes = stream.read(&mut chunk)?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         link.incoming().extend_from_slice(&chunk[..bytes]);
     }
 }

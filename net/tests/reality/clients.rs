@@ -1,0 +1,307 @@
+//! The clients, which tell what they see.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gantry_core::rng::Rng;
+use gantry_core::wire::code::request_code;
+use gantry_core::wire::{Command as Packet, Ext};
+use gantry_net::client::{
+    ConsumeError, Consumer, Incoming, Message, MessageQueue, Producer, PullConsumer, Received, SendError,
+    SendStatus, Start, Target,
+};
+use gantry_sim::check::outside::{What, stored_at};
+use gantry_sim::check::told::Told;
+use gantry_sim::history::{MessageId, Outcome, Queue, Reader, Report, RequestId, topic_name};
+use gantry_sim::plan::CAST;
+
+use super::history::History;
+use super::program::ask_on;
+use super::{QUEUES, RECOVERY};
+
+/// A message is tried so often, each time as a new attempt.
+const ATTEMPTS: u32 = 3;
+/// One message in so many is not consumed at the first time.
+const FAILS: u64 = 40;
+
+/// What clients need.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) history: History,
+    pub(crate) names: SocketAddr,
+    /// Producers and the clerk go on until it is set.
+    pub(crate) is_over: Arc<AtomicBool>,
+    /// Members go on until it is set.
+    pub(crate) is_read: Arc<AtomicBool>,
+    /// Rises when a member is to be replaced.
+    pub(crate) replaced: Arc<AtomicU32>,
+    /// Where the group met each message first, for those that come again from elsewhere.
+    places: Arc<Mutex<BTreeMap<MessageId, Place>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    queue: Queue,
+    offset: i64,
+    physical: u64,
+}
+
+impl World {
+    pub(crate) fn new(history: &History, names: SocketAddr) -> World {
+        World {
+            history: history.clone(),
+            names,
+            is_over: Arc::default(),
+            is_read: Arc::default(),
+            replaced: Arc::default(),
+            places: Arc::default(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs a client on this thread.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn queue_of(queue: &MessageQueue) -> Queue {
+    Queue { topic: 0, id: queue.queue_id }
+}
+
+/// Which message it is, if it is whole.
+fn id_of(message: &Received) -> Option<MessageId> {
+    let pairs = message.properties.iter();
+    let properties: String = pairs.map(|(name, value)| format!("{name}\u{1}{value}\u{2}")).collect();
+    MessageId::from_stored(&message.body, properties.as_bytes())
+}
+
+fn place_of(message: &Received) -> Place {
+    Place {
+        queue: queue_of(&message.queue),
+        offset: message.queue_offset,
+        physical: u64::try_from(message.physical_offset).unwrap(),
+    }
+}
+
+/// Sends to one queue, one message after the other. Gives how many were stored; the last of them after everything was mended.
+pub(crate) fn produce(world: &World, queue: i32, idempotent: bool, mut rng: Rng) -> usize {
+    block_on(async {
+        let builder = Producer::builder().group("producers").name_servers(world.names.to_string());
+        // One that insists outlives a restart; another one soon knows that it does not know.
+        let timeout = if idempotent { Duration::from_secs(15) } else { Duration::from_millis(1_200) };
+        let builder =
+            builder.instance_name(format!("producer-{queue}")).idempotent(idempotent).timeout(timeout);
+        let producer = builder.build().await.unwrap();
+        let mut stored = 0;
+        let mut over: Option<Instant> = None;
+        loop {
+            let (number, body_bytes) = (world.history.next_number(), 12 + rng.below(1_500) as usize);
+            for attempt in 0..ATTEMPTS {
+                let id = MessageId { message: number, attempt };
+                let outcome = send(world, &producer, queue, id, body_bytes).await;
+                if matches!(outcome, Outcome::Ok { .. }) {
+                    stored += 1;
+                    if over.is_some() {
+                        producer.stop().await;
+                        return stored;
+                    }
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if world.is_over() && over.get_or_insert_with(Instant::now).elapsed() > RECOVERY {
+                world.history.broken(format!("nothing can be sent to queue {queue} after all was mended"));
+                return stored;
+            }
+            tokio::time::sleep(Duration::from_millis(rng.below(12))).await;
+        }
+    })
+}
+
+async fn send(world: &World, producer: &Producer, queue: i32, id: MessageId, body_bytes: usize) -> Outcome {
+    let request = RequestId(world.history.next_number());
+    let begun = Report::SendBegun { request, queue: Queue { topic: 0, id: queue }, messages: vec![id] };
+    world.history.report(CAST.producer, begun);
+    let message = Message::new(topic_name(0), id.body(body_bytes)).with_tag(format!("t{}", id.message % 3));
+    let message = message.with_unique_key(id.unique_key());
+    let target = Target::Queue(MessageQueue::new(topic_name(0), "broker-a", queue));
+    let outcome = match producer.send_to(message, target).await {
+        Ok(receipt) if receipt.status == SendStatus::Ok && receipt.queue.queue_id == queue => {
+            stored_at(receipt.queue_offset, &receipt.offset_id)
+        }
+        Ok(receipt) => {
+            world.history.broken(format!("{id:?} to queue {queue} got {receipt:?}"));
+            Outcome::Unknown
+        }
+        Err(error) if error.may_be_stored() => Outcome::Unknown,
+        // Those that say so must never appear.
+        Err(SendError::Refused { code, .. }) => Outcome::Refused { code },
+        Err(_) => Outcome::Refused { code: -1 },
+    };
+    world.history.report(CAST.producer, Report::SendEnded { request, outcome: outcome.clone() });
+    outcome
+}
+
+/// A member of the group; when it is to be replaced, it leaves with what it has, and another one comes.
+pub(crate) fn consume(world: &World, member: u32, members: u32, mut rng: Rng) {
+    block_on(async {
+        let mut generation = 0;
+        while !world.is_read.load(Ordering::Relaxed) {
+            let builder =
+                Consumer::builder().group(Reader::Group.group()).name_servers(world.names.to_string());
+            let builder = builder.subscribe(topic_name(0), "*").start(Start::First);
+            let builder = builder.instance_name(format!("member-{member}-{generation}"));
+            let mut consumer = builder.build().await.unwrap();
+            let begin = world.replaced.load(Ordering::Relaxed);
+            let is_replaced = || {
+                let now = world.replaced.load(Ordering::Relaxed);
+                (begin..now).any(|replaced| replaced % members == member)
+            };
+            let mut kept = Vec::new();
+            while !world.is_read.load(Ordering::Relaxed) && !is_replaced() {
+                match tokio::time::timeout(Duration::from_millis(50), consumer.recv()).await {
+                    Ok(Ok(message)) => take(world, message, &mut kept, &mut rng),
+                    Ok(Err(ConsumeError::Stopped)) => break,
+                    Ok(Err(_)) | Err(_) => {}
+                }
+            }
+            consumer.stop().await;
+            generation += 1;
+        }
+    });
+}
+
+/// Consumes a message, or does not: then it must come again, to whoever is a member by then.
+fn take(world: &World, message: Incoming, kept: &mut Vec<Incoming>, rng: &mut Rng) {
+    let id = id_of(&message);
+    let is_first = message.queue.topic == topic_name(0);
+    let place = if is_first {
+        let place = place_of(&message);
+        id.map(|id| world.places.lock().unwrap().insert(id, place));
+        place
+    } else {
+        let place = id.and_then(|id| world.places.lock().unwrap().get(&id).copied());
+        let Some(place) = place else {
+            return world.history.broken(format!("{id:?} comes again and never came before: {message:?}"));
+        };
+        place
+    };
+    // In the end nobody keeps anything any more.
+    if is_first && !world.is_over() && rng.one_in(FAILS) {
+        if rng.one_in(2) {
+            message.retry_later(1);
+        } else {
+            // Until it leaves: then its queue's offset lies before the message.
+            kept.push(message);
+        }
+        return;
+    }
+    let Place { queue, offset, physical } = place;
+    let reader = Reader::Group;
+    world.history.report(CAST.consumer, Report::Delivered { reader, queue, offset, physical, message: id });
+    message.ack();
+}
+
+/// Commits how far a queue goes, for a group of its own, and asks what is committed. Of a commit without an answer nobody knows when
+/// it is carried out: another group goes on then.
+pub(crate) fn keep_offsets(world: &World) {
+    let reader = Reader::Group;
+    block_on(async {
+        for number in 0_u8..=u8::MAX {
+            let builder = PullConsumer::builder().group(format!("clerks-{number}"));
+            let clerk = builder.name_servers(world.names.to_string()).build().await.unwrap();
+            let place = MessageQueue::new(topic_name(0), "broker-a", i32::from(number) % QUEUES);
+            // The group has its own name among the queues.
+            let queue = Queue { topic: number, id: place.queue_id };
+            let tell = |told| world.history.add(CAST.master, What::Told(told));
+            while !world.is_over() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if let Ok(value) = clerk.max_offset(&place).await {
+                    tell(Told::OffsetTaken { reader, queue, value, certain: false });
+                    if clerk.commit(&place, value).await.is_err() {
+                        break;
+                    }
+                    tell(Told::OffsetTaken { reader, queue, value, certain: true });
+                }
+                if let Ok(value) = clerk.committed(&place).await {
+                    tell(Told::OffsetTold { reader, queue, value });
+                }
+            }
+            clerk.stop().await;
+            if world.is_over() {
+                return;
+            }
+        }
+    });
+}
+
+/// Asks a name server for the route, again and again; the proxy in front of it writes down what it says.
+pub(crate) fn watch(world: &World) {
+    let mut open: Option<TcpStream> = None;
+    let mut opaque = 0;
+    while !world.is_over() {
+        std::thread::sleep(Duration::from_millis(100));
+        opaque += 1;
+        let topic = Ext::Fields(vec![("topic".into(), topic_name(0).into())]);
+        let request = Packet { opaque, ..Packet::request(request_code::GET_ROUTEINFO_BY_TOPIC, topic) };
+        let answer = || -> io::Result<TcpStream> {
+            let mut stream = match open.take() {
+                Some(stream) => stream,
+                None => TcpStream::connect(world.names)?,
+            };
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            ask_on(&mut stream, request)?;
+            Ok(stream)
+        };
+        open = answer().ok();
+    }
+}
+
+/// Reads everything; gives how many messages there are.
+pub(crate) fn audit(world: &World) -> usize {
+    let begin = Instant::now();
+    let reader = Reader::Auditor;
+    block_on(async {
+        let builder = PullConsumer::builder().group(reader.group()).name_servers(world.names.to_string());
+        let auditor = builder.build().await.unwrap();
+        let mut read = 0;
+        for id in 0..QUEUES {
+            let place = MessageQueue::new(topic_name(0), "broker-a", id);
+            let mut next = 0;
+            loop {
+                let pulled = match auditor.pull(&place, next, "*", Duration::ZERO).await {
+                    Ok(pulled) => pulled,
+                    Err(error) => {
+                        if begin.elapsed() > RECOVERY {
+                            world.history.broken(format!("queue {id} cannot be read: {error}"));
+                            return read;
+                        }
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                };
+                for message in &pulled.messages {
+                    let Place { queue, offset, physical } = place_of(message);
+                    let report =
+                        Report::Delivered { reader, queue, offset, physical, message: id_of(message) };
+                    world.history.report(CAST.auditor, report);
+                }
+                read += pulled.messages.len();
+                next = pulled.next_offset;
+                if next >= pulled.max_offset {
+                    break;
+                }
+            }
+        }
+        auditor.stop().await;
+        read
+    })
+}
