@@ -293,10 +293,6 @@ fn progress_of(work: &Work) -> ProgressBar {
 }
 
 fn explain(plan: &Plan, json: bool) -> Result<ExitCode, String> {
-    if plan.fleet.is_some() {
-        return Err("fleets of applications have no such story yet: `replay --trace` has all that happened"
-            .to_owned());
-    }
     let story = why::why(plan).ok_or_else(|| format!("seed {} does not fail", plan.seed))?;
     if json {
         println!("{}", report::story_json(&story));

@@ -67,10 +67,13 @@ pub(crate) fn print_story(story: &Story) {
         if story.subjects.is_empty() { "no message".to_owned() } else { story.subjects.join(", ") }
     );
     for step in &story.steps {
-        println!("{:>14} {:<12} {}", seconds(step.at), step.host.unwrap_or("**"), step.what);
+        println!("{:>14} {:<12} {}", seconds(step.at), step.host.as_deref().unwrap_or("**"), step.what);
     }
     for loss in &story.losses {
         println!("lost: {loss}");
+    }
+    for end in &story.ends {
+        println!("in the end: {end}");
     }
     if let Some((at, violation)) = &story.outcome.violation {
         println!("{}", violation_line(*at, violation));
@@ -96,6 +99,7 @@ pub(crate) fn story_json(story: &Story) -> serde_json::Value {
         "about": story.subjects,
         "steps": steps.collect::<Vec<_>>(),
         "lost": story.losses,
+        "in_the_end": story.ends,
     })
 }
 

@@ -57,6 +57,30 @@ impl Judge for Checkers {
     }
 }
 
+/// Who looks at a fleet's world and judges it.
+pub(crate) trait FleetJudge: Observer {
+    /// The checkers.
+    fn watch(&self) -> &Watch;
+
+    /// Whether it wants to see what enters and leaves machines.
+    fn taps(&self) -> bool;
+
+    /// The world has ended, and this is what the brokers have.
+    fn on_truth(&mut self, truth: &Truth);
+}
+
+impl FleetJudge for Watch {
+    fn watch(&self) -> &Watch {
+        self
+    }
+
+    fn taps(&self) -> bool {
+        false
+    }
+
+    fn on_truth(&mut self, _truth: &Truth) {}
+}
+
 /// Runs a world. A panic in it is a verdict like others.
 pub fn run(plan: &Plan) -> Outcome {
     run_with(plan, plan.options.trace, Checkers::new(plan.setup()))
@@ -65,12 +89,19 @@ pub fn run(plan: &Plan) -> Outcome {
 /// [`run`], judged by `judge`, who sees all lines of the machines' logs if it is to be `verbose`. A fleet's world has checkers of
 /// its own.
 pub(crate) fn run_with(plan: &Plan, verbose: bool, judge: impl Judge) -> Outcome {
-    let body = || {
-        log::with_log(verbose, || match &plan.fleet {
-            Some(fleet) => run_fleet(plan, fleet),
-            None => run_to_end(plan, judge),
-        })
-    };
+    match &plan.fleet {
+        Some(fleet) => run_fleet(plan, fleet, verbose, Watch::new(plan, fleet)),
+        None => guarded(plan, verbose, || run_to_end(plan, judge)),
+    }
+}
+
+/// Runs a fleet's world, judged by `judge`.
+pub(crate) fn run_fleet(plan: &Plan, fleet: &FleetPlan, verbose: bool, judge: impl FleetJudge) -> Outcome {
+    guarded(plan, verbose, || run_fleet_to_end(plan, fleet, judge))
+}
+
+fn guarded(plan: &Plan, verbose: bool, body: impl FnOnce() -> Outcome) -> Outcome {
+    let body = || log::with_log(verbose, body);
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(outcome) => outcome,
         Err(payload) => {
@@ -153,15 +184,16 @@ fn master_of<J: Judge>(plan: &Plan, world: &World<J>) -> HostId {
     took_over.unwrap_or(CAST.master)
 }
 
-fn run_fleet(plan: &Plan, fleet: &FleetPlan) -> Outcome {
-    let watch = Watch::new(plan, fleet);
-    let hosts = fleet::hosts(plan, fleet);
-    let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), watch);
+fn run_fleet_to_end<J: FleetJudge>(plan: &Plan, fleet: &FleetPlan, judge: J) -> Outcome {
+    let mut hosts = fleet::hosts(plan, fleet);
+    hosts.iter_mut().for_each(|host| host.tapped |= judge.taps());
+    let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), judge);
     let mut violation = world.run(plan.ends_at).cloned();
     let mut looked = Vec::new();
     if violation.is_none() {
         let truth = Truth::read(plan, fleet, &mut world);
-        match world.observer().judge(plan, fleet, &truth) {
+        world.observer().on_truth(&truth);
+        match world.observer().watch().judge(plan, fleet, &truth) {
             Ok(judged) => looked = judged,
             Err((at, found)) => {
                 let (seed, digest, stats) = (plan.seed, world.digest(), world.stats());

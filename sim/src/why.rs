@@ -6,6 +6,8 @@
 //!
 //! What it cannot tell: why a machine decided as it did. That is for `replay --trace`, at the times given here.
 
+mod fleet;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,6 +20,7 @@ use tracing::Level;
 
 use crate::check::ledger::Promise;
 use crate::check::{Checkers, secs};
+use crate::fault::FaultEntry;
 use crate::history::{MessageId, Queue};
 use crate::plan::{NAMES, Plan};
 use crate::process::Seen;
@@ -35,6 +38,8 @@ pub struct Story {
     pub steps: Vec<Step>,
     /// Who has lost what, as far as it is known.
     pub losses: Vec<String>,
+    /// How it stands in the end.
+    pub ends: Vec<String>,
 }
 
 /// Something that happened.
@@ -43,13 +48,16 @@ pub struct Step {
     /// When.
     pub at: Instant,
     /// To whom; `None` for a fault.
-    pub host: Option<&'static str>,
+    pub host: Option<String>,
     /// What.
     pub what: String,
 }
 
 /// Runs a world that fails, and runs it again to see why. Without a violation there is no story.
 pub fn why(plan: &Plan) -> Option<Story> {
+    if let Some(fleet) = &plan.fleet {
+        return fleet::why(plan, fleet);
+    }
     let (outcome, kept) = chronicle(plan, Subjects::default());
     let (_, violation) = outcome.violation?;
     let mut subjects = Subjects::read(&violation.what);
@@ -62,14 +70,22 @@ fn tell(plan: &Plan, subjects: Subjects) -> Story {
     let names = subjects.names();
     let (outcome, kept) = chronicle(plan, subjects);
     let Kept { mut steps, losses, .. } = kept;
-    let ends = outcome.violation.as_ref().map_or(plan.ends_at, |(at, _)| *at);
-    let faults = plan.faults.iter().enumerate().filter(|(_, entry)| !entry.disabled && entry.at <= ends);
-    steps.extend(faults.map(|(index, entry)| {
-        let what = format!("fault {index}: {}", entry.fault.describe(&NAMES));
-        Step { at: entry.at, host: None, what }
-    }));
+    steps.extend(fault_steps(plan, &outcome));
     steps.sort_by_key(|step| step.at);
-    Story { outcome, subjects: names, steps, losses }
+    Story { outcome, subjects: names, steps, losses, ends: Vec::new() }
+}
+
+/// What went wrong before the end.
+fn fault_steps(plan: &Plan, outcome: &Outcome) -> Vec<Step> {
+    let ends = outcome.violation.as_ref().map_or(plan.ends_at, |(at, _)| *at);
+    let names = plan.names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let faults = plan.faults.iter().enumerate().filter(|(_, entry)| !entry.disabled && entry.at <= ends);
+    let step = |(index, entry): (usize, &FaultEntry)| {
+        let what = format!("fault {index}: {}", entry.fault.describe(&names));
+        Step { at: entry.at, host: None, what }
+    };
+    faults.map(step).collect()
 }
 
 /// Runs a world and writes down what concerns the subjects.
@@ -100,10 +116,7 @@ impl Subjects {
     /// Finds them in the words of a checker.
     fn read(what: &str) -> Subjects {
         let mut subjects = Subjects::default();
-        let words: Vec<&str> = what
-            .split(|c: char| c.is_whitespace() || "()[]{},:;".contains(c))
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words = words_of(what);
         for (at, word) in words.iter().enumerate() {
             let number = |n: usize| words.get(at + n).and_then(|word| word.parse::<i64>().ok());
             subjects.messages.extend(message_of(word));
@@ -162,6 +175,11 @@ impl Subjects {
             is_in_header || command.body.windows(key.len()).any(|window| window == key.as_bytes())
         })
     }
+}
+
+fn words_of(what: &str) -> Vec<&str> {
+    let words = what.split(|c: char| c.is_whitespace() || "()[]{},:;".contains(c));
+    words.filter(|word| !word.is_empty()).collect()
 }
 
 fn message_of(word: &str) -> Option<MessageId> {
@@ -230,6 +248,10 @@ impl Observer for Chronicle {
     }
 }
 
+fn host_name(host: HostId) -> Option<String> {
+    NAMES.get(host.0).map(|name| (*name).to_owned())
+}
+
 impl Chronicle {
     fn keep_promises(&self) {
         let promises = self.checkers.ledger().promises();
@@ -238,7 +260,7 @@ impl Chronicle {
     }
 
     fn step(&self, at: Instant, host: HostId, what: String) {
-        self.kept.borrow_mut().steps.push(Step { at, host: NAMES.get(host.0).copied(), what });
+        self.kept.borrow_mut().steps.push(Step { at, host: host_name(host), what });
     }
 
     fn write_down(&mut self, at: Instant, host: HostId, fact: &Fact<'_>) {

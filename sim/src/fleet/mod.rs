@@ -100,6 +100,12 @@ impl Layout {
         HostId(self.name_servers + 2 * broker + 1)
     }
 
+    /// The broker group of a host, of its master or its slave.
+    pub fn broker_at(self, host: HostId) -> Option<usize> {
+        let at = host.0.checked_sub(self.name_servers)? / 2;
+        (at < self.brokers).then_some(at)
+    }
+
     /// The steward.
     pub fn steward(self) -> HostId {
         HostId(self.name_servers + 2 * self.brokers)

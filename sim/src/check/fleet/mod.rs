@@ -125,7 +125,7 @@ pub struct Truth {
 
 impl Truth {
     /// Reads logs and topics of all masters.
-    pub fn read(plan: &Plan, fleet: &FleetPlan, world: &mut World<Watch>) -> Truth {
+    pub fn read<O: Observer>(plan: &Plan, fleet: &FleetPlan, world: &mut World<O>) -> Truth {
         let layout = Layout::new(plan.name_servers, fleet);
         let mut truth = Truth::default();
         for at in 0..fleet.brokers.len() {
@@ -157,6 +157,13 @@ impl Truth {
                 place.insert(record.queue_offset, (id, record.reconsume_times));
             }
         }
+    }
+
+    /// Where messages lie: each queue and offset, with the message and how often it had come back.
+    pub fn places(&self) -> impl Iterator<Item = (&MessageQueue, i64, (MessageId, i32))> {
+        self.stored.iter().flat_map(|(queue, stored)| {
+            stored.iter().map(move |(offset, message)| (queue, *offset, *message))
+        })
     }
 
     fn of_topic<'a>(
