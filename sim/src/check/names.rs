@@ -10,6 +10,7 @@ use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::{Command, Packet};
 
+use super::routes::is_change;
 use super::{Checker, Cx, Setup, Verdict, secs, stuck_because};
 use crate::history::{Outcome, Report};
 use crate::process::Seen;
@@ -49,7 +50,11 @@ impl Names {
 
     fn on_request(&mut self, cx: &Cx<'_>, conn: ConnId, command: &Command) -> Verdict {
         match command.code {
-            code::REGISTER_BROKER if command.ext.get("brokerAddr").as_deref() == Some(MASTER) => {
+            // A change over another connection than the whole table came by is refused, however late it comes: the end of that
+            // connection is not the end of the registration.
+            code::REGISTER_BROKER
+                if command.ext.get("brokerAddr").as_deref() == Some(MASTER) && !is_change(command) =>
+            {
                 self.registered.insert(cx.host, Some(conn));
             }
             code::GET_ROUTEINFO_BY_TOPIC => return self.on_asked(cx),

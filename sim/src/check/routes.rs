@@ -222,7 +222,7 @@ impl Routes {
 }
 
 /// Whether it is a registration of what changed alone, which builds on an earlier one.
-fn is_change(command: &Command) -> bool {
+pub(super) fn is_change(command: &Command) -> bool {
     const MARK: &[u8] = b"\"gantryChange\":";
     command.code == code::REGISTER_BROKER && command.body.windows(MARK.len()).any(|part| part == MARK)
 }
