@@ -4,7 +4,7 @@
 mod kit;
 
 use gantry_core::broker::store::{ReadLimits, ReadOutcome, Store};
-use gantry_core::io::{Disk, Effect, Env};
+use gantry_core::io::{Disk, Effect, Env, FileKind};
 use gantry_core::rng::Rng;
 use kit::{Bench, small};
 
@@ -296,4 +296,23 @@ fn entries_behind_a_lost_end_of_the_log_never_come_true() {
     bench.open();
     let queue = bench.queue("T", 0);
     assert_eq!(bench.store.max_offset(queue), left);
+}
+
+#[test]
+fn a_place_of_the_cut_within_a_record_ends_the_log_before_that_record() {
+    let (mut bench, _) = killed(1);
+    bench.open();
+    let starts: Vec<u64> =
+        (0..30u8).map(|at| bench.append("T", 0, 0, b"", &[at; 600]).physical_offset).collect();
+    bench.pass(3000);
+    bench.turns(10);
+    bench.stop();
+    // The checkpoint lies behind the place, so that recovery would begin there.
+    let file = bench.disk.create("cutLogTo", 0, FileKind::Journal).expect("room");
+    bench.disk.write(file, 0, (starts[20] + 100).to_string().as_bytes()).expect("room");
+    bench.open();
+    assert_eq!(bench.store.log_end(), starts[20]);
+    let queue = bench.queue("T", 0);
+    assert_eq!(bench.store.max_offset(queue), 21, "the one before the thirty, and twenty of them");
+    assert_eq!(bench.append("T", 0, 0, b"", b"next").physical_offset, starts[20]);
 }

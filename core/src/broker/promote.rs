@@ -15,15 +15,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::register::MASTER_ID;
 use super::reply::Refusal;
 use super::{Broker, BrokerEvent, BrokerRole};
 use crate::io::{ConnId, Disk, Effect, Env, Now};
 use crate::probe::Probe;
 use crate::wire::Command;
 use crate::wire::code::response_code;
-
-/// The id that a master has.
-const MASTER_ID: i64 = 0;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
@@ -71,12 +69,17 @@ impl Broker {
         tracing::warn!(?role, log_end = self.store.log_end(), "this slave is made the master");
         self.replication.leave_master(now, env);
         self.upstream.leave(now.mono, env);
+        self.drop_partial(env);
+        self.promotion = Some(Promotion { role, step: Step::Tail, asked });
+        Ok(())
+    }
+
+    /// Clears away the head of a record whose rest never came.
+    pub(super) fn drop_partial<D: Disk>(&mut self, env: &mut Env<'_, D, BrokerEvent>) {
         if let Err(error) = self.store.drop_partial(env) {
             let reason = format!("the end of the log could not be cleared: {error}; starting again");
             env.out.push(Effect::Fail { reason, restart: true });
         }
-        self.promotion = Some(Promotion { role, step: Step::Tail, asked });
-        Ok(())
     }
 
     /// Goes on with a promotion.

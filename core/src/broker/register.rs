@@ -46,7 +46,7 @@ const READ_WRITE: i32 = body::perm::READ | body::perm::WRITE;
 /// RocketMQ's checksum takes the top bit off.
 const CHECKSUM_MASK: u32 = 0x7FFF_FFFF;
 /// The `brokerId` of a master.
-const MASTER_ID: i64 = 0;
+pub(super) const MASTER_ID: i64 = 0;
 /// RocketMQ 5.0.0; name servers before it do not read the compressed form of brokers after it.
 const VERSION_5_0_0: i32 = 413;
 

@@ -27,10 +27,12 @@ use super::ha::cut::Cut;
 use super::ha::epochs::is_rising;
 use super::ha::{MasterLog, Verdict};
 use super::offset::Offsets;
+use super::register::MASTER_ID;
 use super::store::{CUT_FILE, FlushMode};
 use super::topic::Topics;
 use super::{Broker, BrokerEvent};
 use crate::io::{ConnId, Disk, DiskError, Effect, Env, Now, Peer, Protocol, SyncId};
+use crate::probe::Probe;
 use crate::time::{Duration, Instant};
 use crate::wire::body::{self, BodyError, EpochEntryCache};
 use crate::wire::code::{request_code, response_code};
@@ -360,6 +362,15 @@ impl Broker {
         let keeps = answer.ext.get(KEEPS).map(|value| value == "true");
         let master = match (answer.code, keeps) {
             (response_code::SUCCESS, Some(keeps)) => match body::decode::<EpochEntryCache>(&answer.body) {
+                // Its log says nothing of what was acknowledged: it may be on its way to be the master, or have been it.
+                Ok(cache) if cache.broker_id != MASTER_ID => {
+                    Probe::NotTheMaster.reached();
+                    tracing::info!(
+                        broker_id = cache.broker_id,
+                        "who is taken for the master is a slave: later again"
+                    );
+                    return self.replication.on_no_epochs(now, env);
+                }
                 Ok(cache) if is_rising(&cache.epoch_list) => {
                     let min = answer.ext.get(LOG_MIN).and_then(|min| min.parse().ok()).unwrap_or(0);
                     MasterLog::Gantry { epochs: cache.epoch_list, min, end: cache.max_offset, keeps }
@@ -383,6 +394,7 @@ impl Broker {
         self.carry.set_follows(answer.ext.get(CARRIES).is_some());
         match self.replication.on_epochs(now, master, &mut self.epochs, &self.store, env) {
             Verdict::Settled => {}
+            Verdict::DropPartial => self.drop_partial(env),
             Verdict::Cut(at) => match Cut::begin(now, at, self.store.log_end(), env.disk) {
                 Ok(cut) => self.cut = Some(cut),
                 Err(error) => tracing::warn!(%error, "no room to keep aside what the master does not have"),

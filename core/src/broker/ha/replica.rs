@@ -8,6 +8,9 @@
 //! flush it may have come back shorter and have grown again. So a slave asks for the last piece of what it has once more
 //! ([`OVERLAP_BYTES_MAX`]), compares it byte by byte, and goes on only behind it. A record holds its place, its queue offset and its
 //! time, so the bytes are the same only in the same history. Masters of every version take such a beginning.
+//!
+//! Above the ratio at which a master refuses messages nothing is taken: the room that is left lets queues be written and the
+//! checkpoint move on, without which retention removes nothing. The slave dials again when there is room.
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -136,6 +139,8 @@ pub(crate) enum Verdict {
     Settled,
     /// It is to be cut there.
     Cut(u64),
+    /// The head of a record whose rest never came is to be cleared away.
+    DropPartial,
 }
 
 /// The stream from the master.
@@ -325,6 +330,13 @@ impl Replica {
                 epochs.adopt(entries);
                 self.adopting(now);
             }
+            // Only the head of a record lies behind: its writer cleared it away, or came back without it, and nobody was promised
+            // anything for a piece.
+            Shared::UpTo(shared) if shared >= store.records_end() => {
+                Probe::HalfRecordBehind.reached();
+                self.give_up(now, env);
+                return Verdict::DropPartial;
+            }
             Shared::UpTo(shared) if shared >= store.log_min() && (epochs.is_own_from(shared) || !keeps) => {
                 Probe::LogsPart.reached();
                 self.give_up(now, env);
@@ -435,6 +447,15 @@ impl Replica {
         if body.is_empty() {
             return;
         }
+        if store.is_short_of_room() {
+            Probe::SlaveShortOfRoom.reached();
+            tracing::warn!(
+                offset,
+                "the disk is nearly full: nothing is taken from the master until there is room"
+            );
+            self.give_up(now, env);
+            return;
+        }
         match store.append_raw(offset, body, env.disk) {
             Ok(()) => {}
             Err(AppendError::NotReady) => {
@@ -515,7 +536,10 @@ impl Replica {
         match &mut self.state {
             State::Waiting { dial_at } if now.mono >= *dial_at && self.master.is_some() => {
                 // What is on its way to the disk must not be asked for again.
-                if store.is_ready() && durable == store.log_end() && epochs.is_durable() {
+                let is_settled = durable == store.log_end() && !store.is_cutting_tail();
+                if store.is_short_of_room() {
+                    *dial_at = now.mono + self.config.reconnect_interval;
+                } else if store.is_ready() && is_settled && epochs.is_durable() {
                     self.dial(now, store, next_conn, env);
                 } else {
                     *dial_at = now.mono + DIAL_CHECK_INTERVAL;

@@ -116,8 +116,9 @@ impl Store {
                 disk.create(ABORT_FILE, 0, FileKind::Journal).map_err(|error| say(ABORT_FILE, error))?;
             disk.close(file);
         }
-        if let Some(cut) = cut {
-            self.checkpoint.logics_physical = self.checkpoint.logics_physical.min(cut);
+        if let Some(cut) = cut.filter(|cut| *cut < self.checkpoint.logics_physical) {
+            // Another broker told the place, so it need not be one where a record begins. A segment begins with one.
+            self.checkpoint.logics_physical = cut - cut % self.config.segment_bytes;
         }
         let unclean = unclean || cut.is_some();
         self.unclean = unclean;

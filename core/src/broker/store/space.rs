@@ -4,7 +4,9 @@
 //! what is left, and then nothing could be written that lets old segments go. A deadline belongs to it only while there is something to remove (see
 //! [`super::retain`]): who is refused makes the turn that looks again.
 //!
-//! Absent on purpose: refusing what a replica takes from its master, which RocketMQ takes as well.
+//! What a slave takes from its master is refused as well, by `ha::replica`: catching up may be the largest burst of all.
+//!
+//! Absent on purpose: refusing what a master takes home from its slaves, of which it may have promised every byte.
 
 use super::StoreConfig;
 use crate::io::{self, Disk, Now};
