@@ -11,6 +11,7 @@
 //! topicVersion, topicConfigTable, goneTopics, deletedTopics     deletedTopics as in topics.json, and only what is durable
 //! groupVersion, subscriptionGroupTable, forbiddenTable, goneGroups
 //! offsetTable {"TOPIC@GROUP":{"QUEUE":OFFSET}}, delayOffsetTable {"LEVEL":OFFSET}     -1: nothing is committed any more
+//! queueEndTable {"TOPIC":{"QUEUE":OFFSET}}     queues that hold nothing, and how far they went: see `ends.rs`
 //! ```
 //! **The master** puts in the whole tables once it is known to have a Gantry slave: when one asks for its epochs, and at each of
 //! its starts as long as its log holds such messages; and anew when retention has removed them. From then on changes go in
@@ -84,6 +85,11 @@ struct Change {
     offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     delay_offset_table: BTreeMap<i32, i64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    queue_end_table: BTreeMap<String, BTreeMap<i32, u64>>,
+    /// Where in the log it begins.
+    #[serde(skip)]
+    at: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
@@ -107,6 +113,9 @@ impl Change {
             self.offset_table.entry(key).or_default().extend(queues);
         }
         self.delay_offset_table.extend(next.delay_offset_table);
+        for (topic, queues) in next.queue_end_table {
+            self.queue_end_table.entry(topic).or_default().extend(queues);
+        }
     }
 
     fn groups(&mut self, version: DataVersion) -> SubscriptionGroupWrapper {
@@ -186,6 +195,11 @@ impl Parts {
     fn offset(&mut self, key: &str, queue_id: i32, offset: i64) {
         let part = self.room(key.len() + 40);
         part.offset_table.entry(key.into()).or_default().insert(queue_id, offset);
+    }
+
+    fn queue_end(&mut self, topic: &str, queue_id: i32, end: u64) {
+        let part = self.room(topic.len() + 40);
+        part.queue_end_table.entry(topic.into()).or_default().insert(queue_id, end);
     }
 
     fn delay(&mut self, level: i32, offset: i64) {
@@ -340,6 +354,7 @@ impl Broker {
     fn has_uncarried(&self) -> bool {
         let durable = self.topics.file.durable();
         self.offsets.has_uncarried()
+            || self.store.has_emptied()
             || self.groups.has_uncarried()
             || durable > self.carry.topics_upto
             || durable != self.carry.deletions_upto
@@ -361,6 +376,7 @@ impl Broker {
             queues.into_iter().for_each(|(queue_id, offset)| parts.offset(key, queue_id, offset));
         }
         self.delays.safe().into_iter().for_each(|(level, offset)| parts.delay(level, offset));
+        self.store.take_emptied(true, |topic, queue_id, end| parts.queue_end(topic, queue_id, end));
         let mut changes = parts.into_changes();
         if let Some(first) = changes.first_mut() {
             first.first = true;
@@ -406,6 +422,7 @@ impl Broker {
             |level, offset| delays.push((level, offset)),
         );
         delays.into_iter().for_each(|(level, offset)| parts.delay(level, offset));
+        self.store.take_emptied(false, |topic, queue_id, end| parts.queue_end(topic, queue_id, end));
         let changes = parts.into_changes();
         if !changes.is_empty() {
             Probe::TablesCarried.reached();
@@ -584,7 +601,7 @@ impl Broker {
             return self.take_own(at, change);
         }
         if change.first {
-            self.carry.whole = Some(Change::default());
+            self.carry.whole = Some(Change { at, ..Change::default() });
         }
         if let Some(whole) = &mut self.carry.whole {
             whole.join(change);
@@ -611,6 +628,7 @@ impl Broker {
             queues.iter().for_each(|(queue_id, offset)| self.offsets.follow_one(key, *queue_id, *offset));
         }
         self.take_delays(&change.delay_offset_table);
+        self.take_ends(at, &change.queue_end_table);
     }
 
     /// Whole tables take the place of these.
@@ -629,6 +647,7 @@ impl Broker {
         }
         self.offsets.follow_only(&whole.offset_table);
         self.take_delays(&whole.delay_offset_table);
+        self.take_ends(whole.at, &whole.queue_end_table);
         self.carry.is_based = true;
     }
 

@@ -173,6 +173,7 @@ impl Broker {
         let topics = &mut self.topics;
         while let Some((topic, upto)) = topics.deletions.take_open(|change| topics.file.is_durable(change)) {
             self.store.bury_topic(&topic, upto);
+            topics.forget_ends(&topic, upto);
             // A slave has as its log told of it.
             if !self.offsets.has_forgotten(&topic, upto) {
                 self.offsets.forget_topic(&topic, upto);

@@ -15,6 +15,7 @@ mod conns;
 mod consumer;
 mod delay;
 mod deletion;
+mod ends;
 mod filter;
 mod group;
 pub mod ha;
@@ -493,6 +494,7 @@ impl Broker {
             env.out.push(Effect::Emit(BrokerEvent::Progress { done, total }));
         }
         if self.store.is_ready() {
+            self.begin_emptied();
             let begins = !self.is_epoch_begun && !self.replication.is_slave();
             if begins && !self.bring_home(now, env) {
                 return;
@@ -556,11 +558,7 @@ impl Broker {
                 Arrival::Done { unheard } => {
                     self.known.forget(&unheard);
                     (self.home, self.is_home) = (None, true);
-                    if let Err(error) = self.store.drop_partial(env) {
-                        let reason =
-                            format!("the end of the log could not be cleared: {error}; starting again");
-                        env.out.push(Effect::Fail { reason, restart: true });
-                    }
+                    self.drop_partial(env);
                 }
             }
         }

@@ -17,7 +17,9 @@ use super::store::{QueueIx, Store};
 use super::{NameMap, names};
 use crate::probe::Probe;
 use crate::time::WallMs;
-use crate::wire::body::{self, BodyError, DataVersion, TopicConfig, TopicConfigSerializeWrapper, perm};
+use crate::wire::body::{
+    self, BodyError, DataVersion, QueueEnds, TopicConfig, TopicConfigSerializeWrapper, perm,
+};
 
 /// Queues of SCHEDULE_TOPIC_XXXX: one a delay level.
 const SCHEDULE_QUEUES: i32 = 18;
@@ -60,6 +62,8 @@ pub(super) struct Topics {
     slots: Vec<Option<Topic>>,
     version: DataVersion,
     pub(super) deletions: Deletions,
+    /// Queues that begin behind what is gone (see `ends.rs`). Durable with the file.
+    pub(super) ends: QueueEnds,
     pub(super) file: ConfigFile,
     /// The newest deletions, by the change that made them.
     deleted: VecDeque<(Generation, String)>,
@@ -75,6 +79,7 @@ impl Topics {
             slots: Vec::new(),
             version: DataVersion::default(),
             deletions: Deletions::default(),
+            ends: QueueEnds::default(),
             file: ConfigFile::new("config/topics.json"),
             deleted: VecDeque::new(),
             deleted_forgotten: Generation::default(),
@@ -93,6 +98,7 @@ impl Topics {
         let wrapper: TopicConfigSerializeWrapper = body::decode(bytes)?;
         self.version = wrapper.data_version;
         self.deletions.load(&wrapper.gantry_deleted_topics.unwrap_or_default());
+        self.ends = wrapper.gantry_queue_ends.unwrap_or_default();
         for (name, config) in wrapper.topic_config_table {
             self.insert(TopicConfig { topic_name: name, ..config });
         }
@@ -346,6 +352,7 @@ impl Topics {
     pub(super) fn wrapper(&self) -> TopicConfigSerializeWrapper {
         TopicConfigSerializeWrapper {
             gantry_deleted_topics: self.deletions.list(),
+            gantry_queue_ends: (!self.ends.is_empty()).then(|| self.ends.clone()),
             ..self.wrapper_of(|_| true)
         }
     }

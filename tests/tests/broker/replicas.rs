@@ -383,6 +383,72 @@ fn half_a_record_is_cleared_away_before_a_slave_writes() {
     assert_eq!(net.read(1), ["bodyone", "bodytwo"]);
 }
 
+/// The first block of a long record goes to all slaves, and the rest nowhere.
+fn send_half_a_record(net: &mut Net) {
+    let conn = net.node(0).connect(1);
+    net.node(0).post(conn, send("T", 0, "", &"x".repeat(5000)));
+    net.node(0).turn();
+    net.node(0).turn();
+    let mut heads: BTreeMap<ConnId, Packet> = BTreeMap::new();
+    for (conn, packet) in std::mem::take(&mut net.node(0).wires().streamed) {
+        if matches!(&packet, Packet::HaBlock { body, .. } if !body.is_empty()) {
+            heads.entry(conn).or_insert(packet);
+        }
+    }
+    for (theirs, packet) in heads {
+        let (slave, conn) = *net.wires.get(&(0, theirs)).expect("a wire");
+        net.node(slave).input(Input::Received { conn, packet });
+        net.node(slave).run();
+    }
+}
+
+#[test]
+fn half_a_record_that_the_new_master_cleared_away_keeps_no_slave_from_it() {
+    let mut master = node_config(0, BrokerRole::SyncMaster);
+    master.ha.block_bytes_max = 1024;
+    let slaves = [1, 2].map(|node| node_config(node, BrokerRole::Slave));
+    let mut net = Net::new([vec![master], slaves.into()].concat());
+    assert_eq!(net.send(0, "bodyone"), response_code::SUCCESS);
+    net.pass(Duration::from_secs(1));
+    let whole = net.log_end(2);
+    send_half_a_record(&mut net);
+    assert!(net.log_end(1) > whole && net.log_end(2) == net.log_end(1), "half a record is at both");
+    net.lose(0);
+    assert_eq!(net.promote(1, "SYNC_MASTER").code, response_code::SUCCESS);
+    net.master = 1;
+    net.pass(Duration::from_secs(45));
+    assert_eq!(net.send(1, "bodytwo"), response_code::SUCCESS, "the other slave follows");
+    assert_eq!(net.read(2), ["bodyone", "bodytwo"]);
+    assert_eq!(net.node(2).failed, None);
+    let again = net.lose(2).kill();
+    net.back(2, again);
+    assert_eq!(net.read(2), ["bodyone", "bodytwo"]);
+}
+
+#[test]
+fn a_slave_does_not_go_back_for_the_sake_of_another_slave() {
+    let slaves = [1, 2].map(|node| node_config(node, BrokerRole::Slave));
+    let mut net = Net::new([vec![node_config(0, BrokerRole::SyncMaster)], slaves.into()].concat());
+    assert_eq!(net.send(0, "bodyone"), response_code::SUCCESS);
+    net.pass(Duration::from_secs(1));
+    net.cuts.push((0, 1));
+    assert_eq!(net.send(0, "bodytwo"), response_code::SUCCESS);
+    net.pass(Duration::from_secs(1));
+    let end = net.log_end(2);
+    assert!(net.log_end(1) < end, "one has it alone");
+    net.lose(0);
+    // Sent to the other one, which is not the master: what that one lacks says nothing.
+    net.master = 1;
+    net.pass(Duration::from_secs(45));
+    assert_eq!(net.node(2).failed, None, "nothing is cut off");
+    assert_eq!(net.log_end(2), end);
+    assert_eq!(net.promote(2, "SYNC_MASTER").code, response_code::SUCCESS);
+    net.master = 2;
+    net.pass(Duration::from_secs(45));
+    assert_eq!(net.send(2, "bodylast"), response_code::SUCCESS);
+    assert_eq!(net.read(1), ["bodyone", "bodytwo", "bodylast"]);
+}
+
 #[test]
 fn a_slave_without_the_masters_beginning_does_not_count() {
     let mut net = Net::sync_pair();
@@ -425,6 +491,64 @@ fn a_fresh_slave_begins_where_its_masters_log_begins_and_counts() {
     assert!(begins > 0 && net.node(1).broker().store().log_min() == begins);
     assert_eq!(net.log_end(1), net.log_end(0));
     assert_eq!(net.send(0, "bodylast"), response_code::SUCCESS, "it could take the master's place");
+}
+
+#[test]
+fn a_fresh_slave_learns_how_far_queues_went_that_hold_nothing() {
+    let carrying = |node, role| BrokerConfig { metadata_in_log: true, ..node_config(node, role) };
+    let mut net = Net::new(vec![carrying(0, BrokerRole::SyncMaster)]);
+    for body in ["bodyone", "bodytwo"] {
+        assert_eq!(net.send(0, body), response_code::SLAVE_NOT_AVAILABLE);
+    }
+    let conn = net.node(0).connect(4);
+    for _ in 0..20 {
+        let answer = net.node(0).call(conn, send("T", 1, "", &"x".repeat(4000)));
+        assert_eq!(answer.code, response_code::SLAVE_NOT_AVAILABLE, "{answer:?}");
+    }
+    net.pass(Duration::from_secs(12));
+    // Retention takes the oldest segment, and with it all that the first queue had.
+    let mut master = net.lose(0).kill();
+    master.disk().delete("commitlog/00000000000000000000").expect("it is there");
+    net.back(0, master);
+    let mut slave = World::new(carrying(1, BrokerRole::Slave));
+    slave.run();
+    net.nodes.push(Some(slave));
+    net.pass(Duration::from_secs(20));
+    let ends = |net: &mut Net, node: usize| {
+        let store = net.node(node).broker().store();
+        let queue = store.find_queue("T", 0).expect("known");
+        (store.min_offset(queue), store.max_offset(queue))
+    };
+    assert_eq!((ends(&mut net, 0), ends(&mut net, 1)), ((2, 2), (2, 2)));
+    // It has no file of that queue, and knows it after a crash.
+    let slave = net.lose(1).lose_power(3);
+    net.back(1, slave);
+    assert_eq!(ends(&mut net, 1), (2, 2));
+    net.lose(0);
+    assert_eq!(net.promote(1, "SYNC_MASTER").code, response_code::SUCCESS);
+    net.master = 1;
+    assert_eq!(net.send(1, "bodythree"), response_code::SLAVE_NOT_AVAILABLE);
+    assert_eq!(ends(&mut net, 1), (2, 3), "no offset is given twice");
+    let again = net.lose(1).kill_with(|_| carrying(1, BrokerRole::AsyncMaster));
+    net.back(1, again);
+    assert_eq!(ends(&mut net, 1), (2, 3));
+}
+
+#[test]
+fn a_slave_whose_disk_is_nearly_full_waits_for_room() {
+    let mut net = Net::sync_pair();
+    assert_eq!(net.send(0, "bodyone"), response_code::SUCCESS);
+    let used = net.node(1).disk().used();
+    net.node(1).disk().set_capacity(used * 100 / 92);
+    net.pass(Duration::from_secs(12));
+    let end = net.log_end(1);
+    assert_eq!(net.send(0, "bodytwo"), response_code::SLAVE_NOT_AVAILABLE, "nobody waits for it");
+    net.pass(Duration::from_secs(20));
+    assert_eq!((net.log_end(1), net.node(1).failed.clone()), (end, None));
+    net.node(1).disk().set_capacity(1 << 30);
+    net.pass(Duration::from_secs(25));
+    assert_eq!(net.log_end(1), net.log_end(0), "it goes on by itself");
+    assert_eq!(net.send(0, "bodythree"), response_code::SUCCESS);
 }
 
 #[test]

@@ -308,13 +308,30 @@ impl ConsumeQueue {
             && self.newest.is_some_and(|newest| entry.physical > newest)
     }
 
+    /// Begins a queue of which nothing is here behind messages that are gone: they went up to `end`, and lie below `at` in the
+    /// log. Its first file is made with its first entry. False where something is here.
+    pub(crate) fn begin_behind(&mut self, end: u64, at: u64) -> bool {
+        let is_new = self.files.is_empty() && self.tail.is_empty() && self.next == 0;
+        if is_new && (1..OFFSET_MAX).contains(&end) {
+            (self.min, self.spilled, self.next) = (end, end, end);
+            self.newest = Some(at);
+            return true;
+        }
+        false
+    }
+
+    /// Whether it had messages and holds none of them any more.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.next > 0 && self.min == self.next && !self.is_closed
+    }
+
     /// Makes the entry of queue offset `at` visible. Offsets below the end are known already; a gap is filled so
     /// that an entry's position is its queue offset.
     pub(crate) fn push(&mut self, at: u64, entry: CqEntry) {
         if entry.physical < self.begins_at {
             return;
         }
-        if self.files.is_empty() && self.tail.is_empty() && at > self.max() {
+        if self.files.is_empty() && self.tail.is_empty() && at >= self.max() {
             // The queue's beginning is gone (retention, or a replica that started late): it begins here.
             let first = at - at % self.entries_per_file;
             (self.min, self.spilled) = (at, first);
@@ -549,6 +566,21 @@ mod tests {
         assert_eq!((queue.max(), queue.tail[0]), (1, entry(5)));
         queue.push(3, entry(20));
         assert_eq!((queue.max(), queue.tail[2], queue.tail[3]), (4, CqEntry::FILLER, entry(20)));
+    }
+
+    #[test]
+    fn a_queue_begins_behind_what_is_gone_and_nothing_else_does() {
+        let entry = |physical| CqEntry { physical, size: 1, tags_code: 0 };
+        let mut queue = ConsumeQueue::new("T", 0, 10);
+        assert!(!queue.begin_behind(0, 70) && !queue.begin_behind(u64::MAX, 70));
+        assert!(queue.begin_behind(23, 70) && queue.is_emptied());
+        assert_eq!((queue.min(), queue.max(), queue.next), (23, 23, 23));
+        assert!(!queue.begin_behind(40, 90), "once");
+        // A topic of that name made again is another one.
+        assert!(queue.begins_anew(0, entry(71)) && !queue.begins_anew(0, entry(69)));
+        queue.push(23, entry(80));
+        assert_eq!((queue.min(), queue.max(), queue.spilled, queue.tail[3]), (23, 24, 20, entry(80)));
+        assert!(!queue.is_emptied());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use alloc::collections::BTreeSet;
 
 use super::commit_log::COMMIT_LOG_DIR;
 use super::consume_queue::MinSearch;
-use super::{Phase, Store};
+use super::{Phase, QueueIx, Store};
 use crate::io::{Disk, DiskError, Effect, Env, Extent, FetchId, Now, SyncId, SyncTarget};
 use crate::time::{Instant, WallMs};
 
@@ -37,6 +37,8 @@ pub(super) struct Retention {
     /// Queue and index files below this in the log were looked for.
     cleaned: u64,
     fetching: Option<FetchId>,
+    /// Queues that hold nothing any more since they were last asked for.
+    emptied: BTreeSet<QueueIx>,
 }
 
 #[derive(Debug, Default)]
@@ -268,10 +270,39 @@ impl Store {
             if let Some(extent) = queue.raise_min(cut, search, disk)? {
                 return Ok(Progress::Cold(extent));
             }
+            if queue.is_emptied() {
+                self.retention.emptied.insert(QueueIx(*at as u32));
+            }
             *search = None;
             *at += 1;
         }
         Ok(Progress::More)
+    }
+
+    /// Has a queue of which nothing is here begin at `end`: what it had lies below `at` in the log, and is gone. False where
+    /// something is here, or its topic was deleted.
+    pub fn begin_queue(&mut self, topic: &str, queue_id: i32, end: u64, at: u64) -> bool {
+        if self.burial.covers(topic, at) || self.burial.is_closing(topic) {
+            return false;
+        }
+        let ix = self.queue(topic, queue_id);
+        self.queues[ix.0 as usize].begin_behind(end, at)
+    }
+
+    /// Calls `f` with each queue that holds nothing any more, and how far it went; only with those that have become so since the
+    /// last call unless `all` are wanted.
+    pub fn take_emptied(&mut self, all: bool, mut f: impl FnMut(&str, i32, u64)) {
+        let emptied = core::mem::take(&mut self.retention.emptied);
+        for (at, queue) in self.queues.iter().enumerate() {
+            if queue.is_emptied() && (all || emptied.contains(&QueueIx(at as u32))) {
+                f(&queue.topic, queue.queue_id, queue.next);
+            }
+        }
+    }
+
+    /// Whether queues have lost their last message since [`Store::take_emptied`].
+    pub fn has_emptied(&self) -> bool {
+        !self.retention.emptied.is_empty()
     }
 
     /// Moves the minimum of the queues to where the log begins, from queue `at` on: a slice of recovery. True when all are done;

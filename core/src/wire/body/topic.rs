@@ -101,6 +101,9 @@ impl Default for TopicConfig {
     }
 }
 
+/// By topic and queue: how far the queue went, and where in the log that was told.
+pub type QueueEnds = BTreeMap<String, BTreeMap<i32, (u64, u64)>>;
+
 bodies! {
     /// A broker's topics with their version: in registrations, as the answer to GET_ALL_TOPIC_CONFIG, and in `topics.json`
     /// without the mappings. RocketMQ's `TopicConfigAndMappingSerializeWrapper`.
@@ -110,6 +113,10 @@ bodies! {
         /// Gantry's own: deleted topics, and up to where in the log their records do not count.
         #[serde(skip_serializing_if = "Option::is_none")]
         gantry_deleted_topics: Option<BTreeMap<String, u64>>,
+        /// Gantry's own: queues whose messages were gone before this log began. How far they went, and where in the log that was
+        /// told.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gantry_queue_ends: Option<QueueEnds>,
         #[serde(skip_serializing_if = "Option::is_none")]
         mapping_data_version: Option<DataVersion>,
         topic_config_table: BTreeMap<String, TopicConfig>,
