@@ -50,6 +50,8 @@ use crate::wire::message::{Draft, Entry};
 const PART_BYTES_MAX: u64 = 64 * 1024;
 /// A message that the store does not take now is offered again after this.
 const APPEND_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// One for which there is no room.
+const ROOM_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// And one that its disk does not take.
 const DISK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// What cannot be read is read again after this.
@@ -462,7 +464,12 @@ impl Broker {
                     self.carry.append_at = now.mono + APPEND_AGAIN_AFTER;
                     return;
                 }
-                Err(error @ (AppendError::DiskWarning | AppendError::Disk(_))) => {
+                Err(AppendError::DiskWarning) => {
+                    // The store has told of it.
+                    self.carry.append_at = now.mono + ROOM_AGAIN_AFTER;
+                    return;
+                }
+                Err(error @ AppendError::Disk(_)) => {
                     tracing::warn!(?error, "changes of the tables are not written into the log now");
                     self.carry.append_at = now.mono + DISK_AGAIN_AFTER;
                     return;

@@ -4,7 +4,7 @@
 //!
 //! Does not verify: queues for which a client has committed something at the slave itself, as clients do that take it for the
 //! master still; topics, groups and delay levels, which go the same way; slaves that have not met whole tables in their log
-//! yet, but in the end all have; commits during which the master stood still, died or had a slow disk.
+//! yet, but in the end all have; commits during which the master stood still, died, or had a slow disk or one without room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ struct Writer {
     commits: BTreeMap<Queue, Vec<(Instant, i64)>>,
     changes: Option<u64>,
     seen_at: Instant,
-    /// It stood still.
+    /// It stood still, or had no room for anything in its log.
     stops: Vec<Instant>,
 }
 
@@ -91,6 +91,9 @@ impl Carried {
     fn on_master(&mut self, cx: &Cx<'_>, broker: &Broker) {
         let writer = self.writers.entry(cx.host).or_default();
         writer.seen_at = cx.at;
+        if broker.store().is_short_of_room() {
+            writer.stops.push(cx.at);
+        }
         let end = broker.store().log_end();
         if writer.ends.last().is_none_or(|(_, last)| *last != end) {
             writer.ends.push((cx.at, end));
