@@ -468,12 +468,18 @@ impl Consumer {
             }
             response_code::PULL_OFFSET_MOVED => {
                 Probe::PulledOutside.reached();
-                // What was pulled before lies outside of what there is; late verdicts about it must not count.
+                // What was pulled before lies outside of what there is, or the broker's log was another one; late verdicts about it
+                // must not count. Whatever of it nobody has settled comes again, if it is there.
+                let next = header.next_begin_offset;
+                let begin = lane
+                    .oldest()
+                    .filter(|_| is_beyond(lane.next, next))
+                    .map_or(next, |oldest| oldest.min(next));
                 self.next_life += 1;
                 let locked_until = lane.locked_until;
                 *lane = Lane::new(self.next_life, now);
                 lane.locked_until = locked_until;
-                lane.begin(header.next_begin_offset);
+                lane.begin(begin);
                 self.forget_deliveries(queue);
                 self.commit_queue(queue, tools);
             }
@@ -774,6 +780,11 @@ fn tags_of(expression: &str) -> BTreeSet<String> {
 fn pick(names: &BTreeSet<String>, draw: u64) -> Option<&String> {
     let count = u64::try_from(names.len()).ok().filter(|count| *count > 0)?;
     names.iter().nth(usize::try_from(draw % count).ok()?)
+}
+
+/// Whether a pull went beyond the end of its queue, rather than before its beginning.
+fn is_beyond(asked: Option<i64>, next: i64) -> bool {
+    asked.is_some_and(|asked| asked > next)
 }
 
 fn offset_of(outcome: &Outcome) -> Option<i64> {

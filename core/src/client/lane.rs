@@ -166,7 +166,8 @@ impl Lane {
         self.parked.values().map(|(until, _)| *until).min()
     }
 
-    fn oldest(&self) -> Option<i64> {
+    /// The oldest message that nobody has settled.
+    pub(super) fn oldest(&self) -> Option<i64> {
         let firsts = [self.waiting.keys().next(), self.handed.keys().next(), self.parked.keys().next()];
         firsts.into_iter().flatten().min().copied()
     }

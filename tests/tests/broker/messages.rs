@@ -193,6 +193,12 @@ fn synchronous_flush_answers_after_the_sync() {
     assert_eq!(world.answer(conn, waits), None);
     assert!(world.answer(conn, careless).is_some());
     assert_eq!(bodies(&world.call_now(conn, pull("T", 0, 0))), ["m"], "nobody sees what is not safe");
+    // A slave may have shown them already: they are on their way, and nobody is sent back for having seen them.
+    for (offset, expect) in
+        [(1, code::PULL_NOT_FOUND), (3, code::PULL_NOT_FOUND), (4, code::PULL_OFFSET_MOVED)]
+    {
+        assert_eq!(world.call_now(conn, pull("T", 0, offset)).code, expect, "{offset}");
+    }
     world.disk().complete_all();
     world.turn();
     assert_eq!(world.answer(conn, waits).map(|answer| answer.code), Some(code::SUCCESS));

@@ -448,3 +448,25 @@ fn nothing_is_pulled_beyond_the_limits() {
     let seen = consume(&mut world, &[1], Duration::from_secs(5), |_| None);
     assert_eq!(seen[&1].bodies.len(), 5, "no more than may be handed out");
 }
+
+#[test]
+fn what_nobody_has_settled_comes_again_when_a_broker_comes_back_with_less() {
+    let mut world = World::new(&[9876], &[10911]);
+    let queue = Target::Queue(MessageQueue::new("T", "b10911", 0));
+    produce(&mut world, 0..1, &Target::RoundRobin, None);
+    produce(&mut world, 1..5, &queue, None);
+    world.kill(Id::Broker(10911));
+    let older = world.disk(10911).clone();
+    world.start_broker(10911, &[9876]);
+    world.pass(Duration::from_secs(40));
+    produce(&mut world, 5..20, &queue, None);
+    let limits = ConsumerConfig { deliveries_max: 1, ..group() };
+    world.start_client(1, consumer(1, limits));
+    let seen = consume(&mut world, &[1], Duration::from_secs(5), |_| None);
+    assert_eq!(seen[&1].bodies.len(), 1, "one is out, the others wait");
+    world.kill(Id::Broker(10911));
+    *world.disk(10911) = older;
+    world.start_broker(10911, &[9876]);
+    let seen = consume(&mut world, &[1], Duration::from_secs(90), all_consumed);
+    assert!((1..5).all(|body| bodies(&seen[&1]).contains(&body)), "{:?}", seen[&1].bodies);
+}

@@ -206,6 +206,11 @@ impl World {
         self.clients.insert(n, Host::new(Client::new(config), &self.clock, n as u64, disk));
     }
 
+    /// The disk of a broker that was killed: to be looked at, or to be given back to a life that is to know no more than this.
+    pub(crate) fn disk(&mut self, port: u16) -> &mut MemoryDisk {
+        self.disks.get_mut(&port).expect("it was killed")
+    }
+
     /// The end of a process, seen by its peers at once.
     pub(crate) fn kill(&mut self, id: Id) {
         match id {

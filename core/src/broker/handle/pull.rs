@@ -218,8 +218,11 @@ impl Broker {
                 Ok(ReadOutcome::NoMatch { next }) if pull.held && scan < SCANS_MAX => pull.offset = next,
                 Ok(ReadOutcome::NoMatch { next }) => return self.answer_no_match(&pull, next, env),
                 Ok(ReadOutcome::Empty) => return self.answer_or_hold(now, pull, env),
-                // A slave may be behind; what the client has seen elsewhere is on its way.
-                Ok(ReadOutcome::Beyond) if self.replication.is_slave() => {
+                // A slave may be behind; what the client has seen elsewhere is on its way. And of a master that waits for its slaves
+                // a client may have seen at one of them what is not visible here yet.
+                Ok(ReadOutcome::Beyond)
+                    if self.replication.is_slave() || pull.offset <= self.store.next_offset(pull.queue) =>
+                {
                     return self.answer_or_hold(now, pull, env);
                 }
                 Ok(ReadOutcome::Beyond) => {

@@ -57,6 +57,11 @@ pub enum ReadOutcome {
 }
 
 impl Store {
+    /// The queue offset of the next message to be appended, behind what is visible and what is not yet.
+    pub fn next_offset(&self, queue: QueueIx) -> i64 {
+        self.queues[queue.0 as usize].next as i64
+    }
+
     /// Appends the records of a queue from offset `from` on to `out`, those whose tag code `accept` takes.
     ///
     /// # Errors
