@@ -24,6 +24,8 @@ const NAME: &str = "resets";
 pub struct Resets {
     /// Requests under way.
     asked: Vec<RequestKey>,
+    /// Connections that closed in this turn. What came by them is carried out all the same.
+    gone: Vec<ConnId>,
     /// Readers that were sent elsewhere since the oldest of them was taken.
     moved: Vec<(Queue, i64)>,
     /// Where the next pull is to be sent.
@@ -48,6 +50,22 @@ pub fn offsets_of(body: &[u8]) -> Vec<(Queue, i64)> {
 }
 
 impl Resets {
+    /// Whether a request that was not answered in the turn that took its connection is carried out, nobody is told.
+    fn forget_gone(&mut self) {
+        if self.gone.is_empty() {
+            return;
+        }
+        let before = self.asked.len();
+        let gone = std::mem::take(&mut self.gone);
+        self.asked.retain(|asked| !gone.contains(&asked.conn));
+        if self.asked.len() < before {
+            self.owed.clear();
+        }
+        if self.asked.is_empty() {
+            self.moved.clear();
+        }
+    }
+
     fn on_answer(&mut self, conn: ConnId, command: &Command) {
         let key = RequestKey { conn, opaque: command.opaque };
         let Some(at) = self.asked.iter().position(|asked| *asked == key) else { return };
@@ -125,7 +143,9 @@ impl Checker for Resets {
         {
             self.on_answer(*conn, command);
         } else if let Fact::Seen(Seen::Closed { conn, .. }) = fact {
-            self.asked.retain(|asked| asked.conn != *conn);
+            self.gone.push(*conn);
+        } else if let Fact::TurnEnded { .. } = fact {
+            self.forget_gone();
         }
         Ok(())
     }
