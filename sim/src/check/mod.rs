@@ -36,6 +36,7 @@ pub mod replica;
 pub mod resets;
 pub mod retries;
 pub mod routes;
+pub mod settled;
 pub mod told;
 pub mod wake;
 
@@ -341,6 +342,7 @@ impl Checkers {
                 ClientKind::Manager | ClientKind::Recreator => {
                     checkers.push(Box::new(administration::Administration::default()));
                     checkers.push(Box::new(lives::Lives::default()));
+                    checkers.push(Box::new(settled::Settled::default()));
                 }
                 ClientKind::Resetter => checkers.push(Box::new(resets::Resets::default())),
                 ClientKind::Delayer => checkers.push(Box::new(delays::Delays::default())),
