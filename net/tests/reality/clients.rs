@@ -101,13 +101,20 @@ pub(crate) fn produce(world: &World, queue: i32, idempotent: bool, mut rng: Rng)
             builder.instance_name(format!("producer-{queue}")).idempotent(idempotent).timeout(timeout);
         let producer = builder.build().await.unwrap();
         let mut stored = 0;
+        let mut was_stored = true;
         let mut over: Option<Instant> = None;
         loop {
             let (number, body_bytes) = (world.history.next_number(), 12 + rng.below(1_500) as usize);
             for attempt in 0..ATTEMPTS {
                 let id = MessageId { message: number, attempt };
-                let outcome = send(world, &producer, queue, id, body_bytes).await;
-                if matches!(outcome, Outcome::Ok { .. }) {
+                let (outcome, error) = send(world, &producer, queue, id, body_bytes).await;
+                let is_stored = matches!(outcome, Outcome::Ok { .. });
+                if is_stored != was_stored {
+                    let what = error.map_or("sends again".to_owned(), |error| format!("fails: {error}"));
+                    println!("{:?}: producer {queue} {what}", world.history.now());
+                    was_stored = is_stored;
+                }
+                if is_stored {
                     stored += 1;
                     if over.is_some() {
                         producer.stop().await;
@@ -126,14 +133,22 @@ pub(crate) fn produce(world: &World, queue: i32, idempotent: bool, mut rng: Rng)
     })
 }
 
-async fn send(world: &World, producer: &Producer, queue: i32, id: MessageId, body_bytes: usize) -> Outcome {
+async fn send(
+    world: &World,
+    producer: &Producer,
+    queue: i32,
+    id: MessageId,
+    body_bytes: usize,
+) -> (Outcome, Option<String>) {
     let request = RequestId(world.history.next_number());
     let begun = Report::SendBegun { request, queue: Queue { topic: 0, id: queue }, messages: vec![id] };
     world.history.report(CAST.producer, begun);
     let message = Message::new(topic_name(0), id.body(body_bytes)).with_tag(format!("t{}", id.message % 3));
     let message = message.with_unique_key(id.unique_key());
     let target = Target::Queue(MessageQueue::new(topic_name(0), "broker-a", queue));
-    let outcome = match producer.send_to(message, target).await {
+    let result = producer.send_to(message, target).await;
+    let error = result.as_ref().err().map(SendError::to_string);
+    let outcome = match result {
         Ok(receipt) if receipt.status == SendStatus::Ok && receipt.queue.queue_id == queue => {
             stored_at(receipt.queue_offset, &receipt.offset_id)
         }
@@ -147,7 +162,7 @@ async fn send(world: &World, producer: &Producer, queue: i32, id: MessageId, bod
         Err(_) => Outcome::Refused { code: -1 },
     };
     world.history.report(CAST.producer, Report::SendEnded { request, outcome: outcome.clone() });
-    outcome
+    (outcome, error)
 }
 
 /// A member of the group; when it is to be replaced, it leaves with what it has, and another one comes.
