@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use gantry_core::io::{CloseReason, ConnId, Protocol};
 use gantry_core::wire::Link;
@@ -13,6 +14,9 @@ use gantry_sim::plan::CAST;
 use gantry_sim::process::Seen;
 
 use super::history::History;
+
+/// As long as clients wait for a connection.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// Which way bytes go.
 #[derive(Clone, Copy, PartialEq)]
@@ -46,11 +50,15 @@ impl Proxy {
         let (ours, tap) = (Arc::clone(&shared), tap.cloned());
         std::thread::spawn(move || {
             for near in listener.incoming().flatten() {
-                ours.wait();
-                // Nobody is there: the client sees its connection end.
-                let Ok(far) = TcpStream::connect(to) else { continue };
-                // A connection that breaks at once is no connection.
-                let _ = ours.join(near, far, tap.as_ref());
+                let (ours, tap) = (Arc::clone(&ours), tap.clone());
+                // Each on its own: a process that stands still takes no more connections than fit its queue.
+                std::thread::spawn(move || {
+                    ours.wait();
+                    // Nobody is there: the client sees its connection end.
+                    let far = TcpStream::connect_timeout(&to, CONNECT)?;
+                    // A connection that breaks at once is no connection.
+                    ours.join(near, far, tap.as_ref())
+                });
             }
         });
         Proxy { address, shared }
