@@ -67,7 +67,8 @@ struct Job {
 #[derive(Debug)]
 enum Tag {
     Send(Job),
-    Pull(usize),
+    /// Of a queue, from the master that was there after so many moves.
+    Pull(usize, u32),
 }
 
 struct Lane {
@@ -83,6 +84,8 @@ pub struct Delayer {
     next: usize,
     waiting: VecDeque<Job>,
     lanes: Vec<Lane>,
+    /// Masters that were left.
+    moves: u32,
 }
 
 impl Delayer {
@@ -97,6 +100,7 @@ impl Delayer {
             origin: Instant::from_nanos(now.mono.as_nanos() - at_ns),
             waiting: VecDeque::new(),
             lanes: (0..QUEUES).map(lane).collect(),
+            moves: 0,
         }
     }
 
@@ -114,9 +118,14 @@ impl Delayer {
             Event::NotSent(Tag::Send(job)) => {
                 self.on_sent(now, job, Outcome::Refused { code: -1 }, env);
             }
-            Event::Reply(Tag::Pull(lane), command) => self.on_pull(now, lane, &command, env),
-            Event::Lost(Tag::Pull(lane)) | Event::NotSent(Tag::Pull(lane)) => {
-                // A broker that has lost its power may have other messages at the offsets that were read: who goes on there misses them.
+            Event::Reply(Tag::Pull(lane, moves), command) if moves == self.desk.moves() => {
+                self.on_pull(now, lane, &command, env);
+            }
+            Event::Reply(Tag::Pull(lane, _), _)
+            | Event::Lost(Tag::Pull(lane, _))
+            | Event::NotSent(Tag::Pull(lane, _)) => {
+                // A broker that has lost its power, or another one that took its place, may have other messages at the offsets that were
+                // read: who goes on there misses them.
                 self.lanes[lane] = Lane { next: 0, doing: Doing::Nothing(now.mono + RETRY_DELAY) };
             }
             Event::Request(_) => {}
@@ -192,7 +201,8 @@ impl Delayer {
                 commit: None,
                 suspend_ms: SUSPEND.as_millis() as i64,
             };
-            self.desk.call(now, env, requests::pull(&pull), SUSPEND + PULL_GRACE, Tag::Pull(index));
+            let tag = Tag::Pull(index, self.moves);
+            self.desk.call(now, env, requests::pull(&pull), SUSPEND + PULL_GRACE, tag);
         }
     }
 }
@@ -214,6 +224,10 @@ impl Machine<MemoryDisk> for Delayer {
     fn settle(&mut self, now: Now, env: &mut Env<'_, MemoryDisk, Report>) {
         for event in self.desk.settle(now, env) {
             self.on_event(now, event, env);
+        }
+        if self.moves != self.desk.moves() {
+            self.moves = self.desk.moves();
+            self.lanes.iter_mut().for_each(|lane| lane.next = 0);
         }
         if self.desk.is_ready() {
             self.send(now, env);

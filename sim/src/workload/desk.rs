@@ -43,6 +43,8 @@ pub struct Desk<T> {
     pub options: ClientOptions,
     member: Option<Membership>,
     master: Option<Arc<str>>,
+    /// How often another one took its place.
+    moves: u32,
     /// The master has answered a heartbeat since the last loss.
     known: bool,
     asking: bool,
@@ -58,12 +60,18 @@ impl<T> Desk<T> {
             options,
             member,
             master: None,
+            moves: 0,
             known: false,
             asking: false,
             route_at: now.mono,
             heartbeat_at: now.mono,
             rpc: Rpc::default(),
         }
+    }
+
+    /// How often the master was found to be another one.
+    pub fn moves(&self) -> u32 {
+        self.moves
     }
 
     /// Whether the master is known, and knows the client.
@@ -172,7 +180,10 @@ impl<T> Desk<T> {
     fn on_route(&mut self, now: Now, command: &Command) {
         self.asking = false;
         match route::read(command) {
-            RouteReply::Known(route) => self.master = Some(route.master),
+            RouteReply::Known(route) => {
+                self.moves += u32::from(self.master.as_ref().is_some_and(|master| *master != route.master));
+                self.master = Some(route.master);
+            }
             // What is known is kept while the name server knows nothing.
             RouteReply::Unknown | RouteReply::Broken(_) => {
                 self.route_at = self.route_at.min(now.mono + RETRY_DELAY * 3);
