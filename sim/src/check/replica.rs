@@ -32,6 +32,8 @@ pub fn compare(
     while let Some((bytes, next)) = master.record(at) {
         match follower.record(at) {
             Some((copy, _)) if copy == bytes => same += 1,
+            // The old master had removed all that it shared with the one that took its place. It keeps its log and follows nobody.
+            Some(_) if setup.retention.is_some() && setup.takeover && at == begins_there => return Ok(0),
             Some(_) => differ(at)?,
             None if at < owed => behind(at)?,
             None => break,
