@@ -59,6 +59,10 @@ pub(crate) fn failure(named: &Named, outcome: &Outcome) -> String {
     text
 }
 
+/// How a step begins that is a line of a machine's log, and how many of those that say the same are shown.
+const LOG_LINE: &str = "log:";
+const ALIKE_SHOWN: u64 = 3;
+
 /// What led to a violation, a line for each step.
 pub(crate) fn print_story(story: &Story) {
     println!("commit {}, seed {}", commit(), story.outcome.seed);
@@ -66,8 +70,24 @@ pub(crate) fn print_story(story: &Story) {
         "about: {}",
         if story.subjects.is_empty() { "no message".to_owned() } else { story.subjects.join(", ") }
     );
+    let mut alike: BTreeMap<(&str, String), (u64, Instant)> = BTreeMap::new();
     for step in &story.steps {
-        println!("{:>14} {:<12} {}", seconds(step.at), step.host.as_deref().unwrap_or("**"), step.what);
+        let host = step.host.as_deref().unwrap_or("**");
+        if step.what.starts_with(LOG_LINE) {
+            let (count, last) = alike.entry((host, without_digits(&step.what))).or_insert((0, step.at));
+            (*count, *last) = (*count + 1, step.at);
+            if *count > ALIKE_SHOWN {
+                continue;
+            }
+        }
+        println!("{:>14} {host:<12} {}", seconds(step.at), step.what);
+    }
+    for ((host, what), (count, last)) in alike.into_iter().filter(|(_, (count, _))| *count > ALIKE_SHOWN) {
+        println!(
+            "{:>14} {host:<12} {} more like it, this is the last: {what}",
+            seconds(last),
+            count - ALIKE_SHOWN
+        );
     }
     for loss in &story.losses {
         println!("lost: {loss}");
@@ -78,6 +98,11 @@ pub(crate) fn print_story(story: &Story) {
     if let Some((at, violation)) = &story.outcome.violation {
         println!("{}", violation_line(*at, violation));
     }
+}
+
+/// Two lines of a log that differ in their numbers only say the same.
+fn without_digits(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }
 
 fn seconds(at: Instant) -> String {
