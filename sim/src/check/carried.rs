@@ -60,6 +60,8 @@ struct Slave {
     lacks_tables: bool,
     /// Clients have committed something there.
     touched: BTreeSet<Queue>,
+    /// It follows a life of its master that is over, and has not found that out: its log may be another one than that of the next life.
+    outlived: bool,
 }
 
 /// See the [module](self).
@@ -131,7 +133,8 @@ impl Carried {
                 }
             }
         }
-        if !broker.is_following() || !broker.has_carried_tables() {
+        slave.outlived &= broker.is_following();
+        if slave.outlived || !broker.is_following() || !broker.has_carried_tables() {
             slave.reached.clear();
             return Ok(());
         }
@@ -222,7 +225,9 @@ impl Checker for Carried {
         if matches!(fact, Fact::Started { .. }) {
             self.writers.remove(&cx.host);
             self.slaves.remove(&cx.host);
-            self.masters.remove(&cx.host);
+            if self.masters.remove(&cx.host) {
+                self.slaves.values_mut().for_each(|slave| slave.outlived = true);
+            }
         }
         if matches!(fact, Fact::Paused | Fact::Resumed) {
             if let Some(writer) = self.writers.get_mut(&cx.host) {
