@@ -2,16 +2,20 @@
 //! a power loss takes back at most what was committed in the last [`LOSS_MAX`]; and what lies beyond the end of a queue that a
 //! power loss made shorter is brought back to that end.
 //!
-//! Does not verify: commits that got no answer (they may or may not count), how much a power loss takes while the master's disk
+//! Does not verify: commits that got no answer (they may or may not count), where a reset without one has put a group, how much a power loss takes while the master's disk
 //! is slow, nor what becomes of commits just before a death while the disk refuses to write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
+use gantry_core::wire::Packet;
 
 use super::told::Told;
 use super::{Checker, Cx, Flush, Verdict, secs, unsafe_because};
 use crate::history::{Queue, Reader};
+use crate::process::Seen;
+use crate::workload::requests::code;
 use crate::world::{Fact, HostId};
 
 const NAME: &str = "offsets";
@@ -32,6 +36,9 @@ pub struct Offsets {
     commits: BTreeMap<(Reader, Queue), Vec<Commit>>,
     /// When the master died or stood still: no sync of what came just before.
     stops: Vec<Instant>,
+    /// Resets under way, and when one's connection closed before its answer: it is carried out, and nobody has heard to where.
+    resets: BTreeSet<(ConnId, i32)>,
+    unheard: Vec<Instant>,
     looked: u64,
 }
 
@@ -60,6 +67,31 @@ impl Offsets {
             allowed.push(commit.value);
         }
         (allowed, nothing)
+    }
+
+    /// Whether a reset that nobody heard of may have put the group anywhere since its last commit that counts.
+    fn may_be_anywhere(&self, key: (Reader, Queue)) -> bool {
+        let commits = self.commits.get(&key).map_or(&[][..], Vec::as_slice);
+        let last =
+            commits.iter().rev().find(|commit| commit.certain).map_or(Instant::ZERO, |commit| commit.at);
+        key.0 == Reader::Group && self.unheard.iter().any(|at| *at >= last)
+    }
+
+    fn on_seen(&mut self, at: Instant, seen: &Seen) {
+        if let Seen::Received { conn, packet: Packet::Command(command) } = seen
+            && command.code == code::INVOKE_BROKER_TO_RESET_OFFSET
+            && !command.is_response()
+        {
+            self.resets.insert((*conn, command.opaque));
+        }
+        if let Seen::Send { conn, packet: Packet::Command(command) } = seen {
+            self.resets.remove(&(*conn, command.opaque));
+        }
+        if let Seen::Closed { conn, .. } = seen {
+            let before = self.resets.len();
+            self.resets.retain(|(of, _)| of != conn);
+            self.unheard.extend((self.resets.len() < before).then_some(at));
+        }
     }
 
     /// Whether what was committed at a time has been synced before the next power loss.
@@ -104,7 +136,7 @@ impl Checker for Offsets {
                     Some(0) => nothing || allowed.contains(&0) || clamped(0),
                     Some(value) => allowed.contains(value) || clamped(*value),
                 };
-                if !right {
+                if !right && !self.may_be_anywhere((*reader, *queue)) {
                     let what = format!(
                         "{reader:?} of {queue:?} was told the offset {value:?}; committed were {:?}",
                         self.commits.get(&(*reader, *queue)).map(|commits| describe(commits))
@@ -127,6 +159,11 @@ impl Checker for Offsets {
     fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
         if cx.host == cx.setup.cast.master && matches!(fact, Fact::Died(_) | Fact::Paused) {
             self.stops.push(cx.at);
+        }
+        if cx.host == cx.setup.cast.master
+            && let Fact::Seen(seen) = fact
+        {
+            self.on_seen(cx.at, seen);
         }
         Ok(())
     }
