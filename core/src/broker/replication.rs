@@ -146,11 +146,12 @@ impl Replication {
         self.replica.on_fetched(now, id, result) || self.primary.on_fetched(id, result)
     }
 
-    /// Says how far slaves are, before the store settles.
+    /// Says how far slaves are and whether the master may still ask for what is old, before the store settles.
     pub(super) fn before_store(&mut self, now: Now, store: &mut Store) {
         let replicated = if self.is_sync() { self.primary.replicated(now, store) } else { None };
         self.acknowledged = self.acknowledged.max(replicated.unwrap_or(0));
         store.set_replicated(replicated);
+        store.keep_aged(self.is_slave() && !self.is_following());
     }
 
     /// Streams on, after the store has settled.

@@ -295,6 +295,8 @@ pub struct Back<'a> {
     pub topic: &'a str,
     /// Its place in the commit log.
     pub physical: u64,
+    /// Its unique key, as the clients of RocketMQ give it.
+    pub unique: String,
     /// It has been consumed often enough after so many times.
     pub times_max: i32,
 }
@@ -304,6 +306,7 @@ pub fn send_back(back: &Back<'_>) -> Command {
     let fields = vec![
         field("group", back.group.to_owned()),
         field("originTopic", back.topic.to_owned()),
+        field("originMsgId", back.unique.clone()),
         number("offset", back.physical as i64),
         number("delayLevel", 0),
         number("maxReconsumeTimes", back.times_max.into()),

@@ -279,7 +279,7 @@ impl Retrier {
                 let Item { id, times, physical, .. } = *item;
                 tell(env, RetryReport::BackBegun { id, times, physical });
                 let times_max = self.plan.times_max;
-                let back = Back { group: GROUP, topic: TOPIC, physical, times_max };
+                let back = Back { group: GROUP, topic: TOPIC, physical, unique: id.unique_key(), times_max };
                 self.desk.call(now, env, requests::send_back(&back), REQUEST_TIMEOUT, Tag::Back(index));
                 continue;
             }

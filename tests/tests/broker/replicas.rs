@@ -296,6 +296,54 @@ fn a_slave_that_is_not_heard_is_waited_for_so_long_and_no_longer() {
 }
 
 #[test]
+fn what_a_slave_has_and_cannot_give_is_not_waited_for() {
+    let mut net = Net::sync_pair();
+    let long = format!("body{}", "x".repeat(4000));
+    for _ in 0..40 {
+        assert_eq!(net.send(0, &long), response_code::SUCCESS);
+    }
+    net.pass(Duration::from_secs(12));
+    let end = net.log_end(1);
+    // The power takes all but the master's first segment, and the slave's retention that one and the next.
+    let (mut slave, mut master) = (net.lose(1).kill(), net.lose(0).kill());
+    let segments = slave.disk().list("commitlog").expect("it is there");
+    assert!(segments.len() > 2, "there is more");
+    for (at, segment) in segments.iter().enumerate() {
+        let owner = if at < 2 { &mut slave } else { &mut master };
+        owner.disk().delete(&format!("commitlog/{}", segment.name)).expect("it is there");
+    }
+    master.disk().delete(&format!("commitlog/{}", segments[1].name)).expect("it is there");
+    net.back(1, slave);
+    net.back(0, master);
+    assert!(net.log_end(0) < net.node(1).broker().store().log_min(), "something lies between");
+    net.pass(Duration::from_secs(3));
+    assert!(net.node(0).broker().is_ready(), "nothing comes of waiting");
+    net.pass(Duration::from_secs(12));
+    assert_eq!(net.log_end(1), end, "the slave keeps what it alone has");
+}
+
+#[test]
+fn a_slave_keeps_what_is_old_while_its_master_is_away() {
+    let configs = [node_config(0, BrokerRole::SyncMaster), node_config(1, BrokerRole::Slave)];
+    let configs = configs.map(|mut config| {
+        config.store.file_reserved = Duration::from_secs(100);
+        config.store.delete_hours = (0..24).collect();
+        config
+    });
+    let mut net = Net::new(configs.into());
+    let long = format!("body{}", "x".repeat(4000));
+    for _ in 0..40 {
+        assert_eq!(net.send(0, &long), response_code::SUCCESS);
+    }
+    let master = net.lose(0).kill();
+    net.pass(Duration::from_secs(200));
+    assert_eq!(net.node(1).broker().store().log_min(), 0, "the master may come back shorter");
+    net.back(0, master);
+    net.pass(Duration::from_secs(60));
+    assert!(net.node(1).broker().store().log_min() > 0, "the master is back, and the time is past");
+}
+
+#[test]
 fn a_clean_stop_or_synchronous_flush_waits_for_nobody() {
     let mut config = node_config(0, BrokerRole::SyncMaster);
     config.set("flushDiskType", "SYNC_FLUSH").expect("a mode");

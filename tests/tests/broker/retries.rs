@@ -150,8 +150,13 @@ fn another_message_at_the_place_is_not_sent_back() {
     };
     assert_eq!(send_back("T", None), code::SYSTEM_ERROR);
     assert_eq!(send_back("T", Some("u2")), code::SYSTEM_ERROR);
+    assert_eq!(send_back("U", Some("u2")), code::SYSTEM_ERROR);
     // Clients leave the namespace of a topic out.
     assert_eq!(send_back("T", Some("u1")), code::SUCCESS);
+    // Some know a message by its place alone.
+    let place = format!("7F00000100002A9F{offset:016X}");
+    assert_eq!(send_back("T", Some(&place)), code::SYSTEM_ERROR);
+    assert_eq!(send_back("U", Some(&place)), code::SUCCESS);
     assert_eq!(send_back("U", None), code::SUCCESS);
 }
 

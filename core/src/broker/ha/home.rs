@@ -23,6 +23,7 @@ use bytes::Bytes;
 use super::epochs::{Epochs, Tail, is_rising};
 use super::known::KnownSlave;
 use crate::broker::store::Store;
+use crate::broker::upstream::LOG_MIN;
 use crate::io::{ConnId, Disk, Effect, Env, Now, Peer, Protocol};
 use crate::probe::Probe;
 use crate::time::{Duration, Instant};
@@ -179,7 +180,20 @@ impl Home {
                 "{who}, which was a slave of this broker, is the master now: start this one with brokerRole=SLAVE"
             )));
         }
+        // A slave of RocketMQ does not say where its log begins.
+        let min = answer.ext.get(LOG_MIN).and_then(|min| min.parse().ok()).unwrap_or(0);
         match epochs.tail(store.log_end(), &cache.epoch_list, cache.max_offset) {
+            Tail::UpTo(_) if min > store.log_end() => {
+                tracing::warn!(
+                    slave = slave.address,
+                    begins = min,
+                    ends = cache.max_offset,
+                    log_end = store.log_end(),
+                    "this slave holds what this log has lost, but its retention has removed what lies between: it cannot be \
+                     taken home. To keep it, make that slave the master, and start this broker anew as its slave"
+                );
+                self.heard(now);
+            }
             Tail::None => {
                 tracing::info!(slave = slave.address, "this slave has nothing that is not here");
                 self.heard(now);

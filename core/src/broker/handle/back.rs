@@ -122,14 +122,25 @@ impl Broker {
     }
 }
 
-/// Whether a message may be the one that its consumer means. After a power loss under asynchronous flush another one may lie at the place;
-/// it is told apart by its id, or else by its topic, which clients write without the namespace.
+/// Whether a message may be the one that its consumer means. After a power loss under asynchronous flush another one may
+/// lie at the place, even one of the same topic, such as a copy on its way to the same group. Its unique id tells them
+/// apart; clients that know none name the place again, and then the topic decides, which they write without the namespace.
 fn is_meant(record: &Record<'_>, header: &ConsumerSendMsgBackRequest) -> bool {
     let topic = header.origin_topic.as_deref().unwrap_or_default();
     let id = header.origin_msg_id.as_deref().unwrap_or_default();
     let of = |name: &[u8]| property(record.properties, name).unwrap_or_default();
-    let is_its_topic = topic.is_empty() || topic == record.topic || topic.as_bytes() == of(b"RETRY_TOPIC");
-    is_its_topic || (!id.is_empty() && id.as_bytes() == of(b"UNIQ_KEY"))
+    let unique = of(b"UNIQ_KEY");
+    if !id.is_empty() && !unique.is_empty() && !names_place(record, id) {
+        return id.as_bytes() == unique;
+    }
+    topic.is_empty() || topic == record.topic || topic.as_bytes() == of(b"RETRY_TOPIC")
+}
+
+/// Whether an id says where a message lies, or where its first copy did.
+fn names_place(record: &Record<'_>, id: &str) -> bool {
+    let mut place = String::new();
+    offset_message_id(&record.store_host, record.physical_offset, &mut place);
+    id == place || property(record.properties, b"ORIGIN_MESSAGE_ID") == Some(id.as_bytes())
 }
 
 fn look_failed(offset: i64) -> Refusal {

@@ -12,6 +12,9 @@
 //! Invariants: the last segment stays, and so does everything from the durable checkpoint on, where recovery begins; of a queue
 //! the files stay from the one on that holds the last entry known to be durable, because its position is the queue's offset.
 //!
+//! A slave whose master is away keeps what only age would take ([`Store::keep_aged`]): the master may come back shorter, and ask for
+//! the end of its log here. Its own log does not grow meanwhile.
+//!
 //! Absent on purpose: waiting for slaves, which RocketMQ does not do either (a slave that falls behind the minimum is refused),
 //! and any rest between two segments: the sync of the directory is one.
 
@@ -34,6 +37,8 @@ pub(super) struct Retention {
     stage: Stage,
     /// Rounds left in which the hour does not matter.
     manual_rounds: u32,
+    /// Nothing goes for its age alone.
+    keeps_aged: bool,
     /// Queue and index files below this in the log were looked for.
     cleaned: u64,
     fetching: Option<FetchId>,
@@ -87,6 +92,11 @@ impl Store {
     pub fn remove_expired(&mut self) {
         self.retention.manual_rounds = MANUAL_ROUNDS;
         self.space.look_again();
+    }
+
+    /// Whether what is past its time stays, as long as there is room.
+    pub(crate) fn keep_aged(&mut self, keeps: bool) {
+        self.retention.keeps_aged = keeps;
     }
 
     /// Has queue files and index files removed that lie below the log's minimum (`CLEAN_EXPIRED_CONSUMEQUEUE`).
@@ -158,10 +168,10 @@ impl Store {
         let is_forced = self.config.cleans_forcibly && self.space.is_above(self.config.disk_clean_percent);
         let is_manual = self.retention.manual_rounds > 0;
         self.retention.manual_rounds = self.retention.manual_rounds.saturating_sub(1);
+        let is_aged_due = is_manual || self.config.is_delete_hour(now.wall);
         let is_due = is_forced
-            || is_manual
             || self.space.is_above(self.config.disk_max_used_percent)
-            || self.config.is_delete_hour(now.wall);
+            || (is_aged_due && !self.retention.keeps_aged);
         let mut count = 0;
         // By force no more goes than must: after each segment the room is looked at again.
         let count_max = if is_forced { 1 } else { self.config.delete_batch_max };
