@@ -104,7 +104,7 @@ fn measure(named: &Named, seeds: &Range<u64>) -> Result<Round, String> {
             return Err(report::failure(named, &outcome));
         }
         round.worlds += 1;
-        round.simulated_s += named.scenario.ends_at().as_nanos() as f64 / 1e9;
+        round.simulated_s += named.scenario.of_seed(seed).ends_at().as_nanos() as f64 / 1e9;
         round.events += outcome.stats.events;
         round.turns += outcome.stats.turns;
     }

@@ -35,6 +35,11 @@ impl Skew {
         Now { mono: at + self.uptime, wall: WallMs(self.wall_ms + (at.as_nanos() / 1_000_000) as i64) }
     }
 
+    /// The wall clock shows so much more from now on.
+    pub fn jump(&mut self, by_ms: i64) {
+        self.wall_ms += by_ms;
+    }
+
     /// When the host's monotonic clock shows `mono`.
     pub fn real(&self, mono: Instant) -> Instant {
         Instant::from_nanos(mono.as_nanos().saturating_sub(self.uptime.as_nanos() as u64))

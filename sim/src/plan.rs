@@ -282,6 +282,7 @@ const REAL_SIZES_IN: u64 = 8;
 impl Plan {
     /// Draws a world.
     pub fn draw(scenario: &Scenario, seed: u64) -> Plan {
+        let scenario = &*scenario.of_seed(seed);
         let root = Rng::from_seed(seed);
         let mut modes = root.fork("modes");
         let flush = if modes.one_in(2) { Flush::Sync } else { Flush::Async };

@@ -216,7 +216,7 @@ impl Summary {
     pub(crate) fn add(&mut self, named: &Named, done: &Done) {
         let Done { outcome, faults, .. } = done;
         self.worlds += 1;
-        self.simulated += Duration::from_nanos(named.scenario.ends_at().as_nanos());
+        self.simulated += Duration::from_nanos(named.scenario.of_seed(outcome.seed).ends_at().as_nanos());
         self.failures += u64::from(outcome.violation.is_some());
         self.events += outcome.stats.events;
         self.turns += outcome.stats.turns;

@@ -1,7 +1,9 @@
 //! Scenario files: what to simulate, as data. The grammar is described in `scenarios/README.md`.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 use serde::Deserialize;
 
@@ -66,7 +68,23 @@ pub struct Scenario {
     #[serde(default)]
     pub clients: Vec<ClientKind>,
     faults: Faults,
+    /// Of a swarm: its members, of which each seed draws one, and what it has beside.
+    #[serde(skip)]
+    swarm: Vec<Scenario>,
 }
+
+/// A file that names other scenarios in place of a topology and workloads.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwarmFile {
+    title: String,
+    one_of: Vec<String>,
+    more_kinds: Vec<FaultKind>,
+    name_servers: u8,
+}
+
+/// Of so many worlds of a swarm one has the name servers of its member alone.
+const OWN_NAMES_IN: u64 = 2;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,6 +184,54 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// Reads a scenario, or a swarm of others, which `find` reads by their names.
+    ///
+    /// # Errors
+    /// What is wrong, with its line and column.
+    pub fn parse_any(
+        text: &str,
+        find: impl Fn(&str) -> Result<String, String>,
+    ) -> Result<Scenario, ScenarioError> {
+        let is_swarm = toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key("one_of"));
+        if !is_swarm {
+            return Scenario::parse(text);
+        }
+        let file: SwarmFile = toml::from_str(text).map_err(|error| ScenarioError(error.to_string()))?;
+        let mut swarm = Vec::new();
+        for name in &file.one_of {
+            let member = find(name).map_err(ScenarioError)?;
+            let mut member =
+                Scenario::parse(&member).map_err(|error| ScenarioError(format!("{name}: {error}")))?;
+            let more = file.more_kinds.iter().filter(|kind| !member.faults.kinds.contains(kind));
+            let more: Vec<FaultKind> = more.copied().collect();
+            member.faults.kinds.extend(more);
+            member.title = format!("{name}, in a swarm: {}", member.title);
+            swarm.push(member);
+        }
+        if !(1..=NAME_SERVERS_MAX).contains(&file.name_servers) {
+            return Err(ScenarioError(format!("name_servers must lie in 1..={NAME_SERVERS_MAX}")));
+        }
+        let Some(first) = swarm.first().cloned() else {
+            return Err(ScenarioError("one_of must name a scenario".into()));
+        };
+        let name_servers = first.name_servers.max(file.name_servers);
+        Ok(Scenario { title: file.title, name_servers, swarm, ..first })
+    }
+
+    /// What a seed has of it: all, or of a swarm the member that it draws.
+    pub fn of_seed(&self, seed: u64) -> Cow<'_, Scenario> {
+        let mut rng = Rng::from_seed(seed).fork("swarm");
+        let at = rng.below(self.swarm.len().max(1) as u64) as usize;
+        let Some(member) = self.swarm.get(at) else { return Cow::Borrowed(self) };
+        let mut member = member.clone();
+        // Name servers know nothing of each other, and what such clients tell one they ask of another.
+        let is_at_one = member.clients.iter().any(|client| client.tells_name_servers());
+        if !member.exact && !is_at_one && !rng.one_in(OWN_NAMES_IN) {
+            member.name_servers = member.name_servers.max(self.name_servers);
+        }
+        Cow::Owned(member)
+    }
+
     /// A hash of everything in it: two scenarios of one name are not the same one.
     pub fn hash(&self) -> u64 {
         let mut digest = Digest::default();
@@ -232,6 +298,24 @@ mod tests {
         let scenario = Scenario::parse(SKELETON).expect("shipped");
         assert_eq!(scenario.fault_kinds(), FaultKind::USUAL);
         assert_eq!(scenario.messages, 200);
+    }
+
+    #[test]
+    fn a_swarm_draws_its_members_and_gives_them_more() {
+        let text = "title = \"t\"\none_of = [\"a\", \"b\"]\nmore_kinds = [\"half-open\"]\nname_servers = 3";
+        let find = |name: &str| match name {
+            "a" => Ok(SKELETON.to_owned()),
+            "b" => Ok(SKELETON.replace("messages = 200", "messages = 77")),
+            _ => Err(format!("{name}: there is none")),
+        };
+        let swarm = Scenario::parse_any(text, find).expect("it is whole");
+        let drawn: Vec<Scenario> = (0..100).map(|seed| swarm.of_seed(seed).into_owned()).collect();
+        for count in [200, 77] {
+            assert!(drawn.iter().any(|member| member.messages == count && member.name_servers == 3));
+        }
+        assert!(drawn.iter().all(|member| member.fault_kinds().contains(&FaultKind::HalfOpen)));
+        let error = Scenario::parse_any(&text.replace("\"b\"", "\"c\""), find).expect_err("no c").to_string();
+        assert!(error.contains("c: there is none"), "{error}");
     }
 
     #[test]

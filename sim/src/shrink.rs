@@ -124,6 +124,7 @@ fn halve(entry: &mut FaultEntry) {
     let lasts = match &mut entry.fault {
         Fault::ProcessDeath { down, .. }
         | Fault::PowerLoss { down, .. }
+        | Fault::JointDeath { down, .. }
         | Fault::CleanStop { down, .. }
         | Fault::DiskLoss { down, .. }
         | Fault::AtMoment { down, .. } => down,
@@ -133,8 +134,13 @@ fn halve(entry: &mut FaultEntry) {
         | Fault::Latency { lasts, .. }
         | Fault::SlowDisk { lasts, .. }
         | Fault::FullDisk { lasts, .. }
+        | Fault::DialRefusal { lasts, .. }
+        | Fault::Clogging { lasts, .. }
+        | Fault::Bandwidth { lasts, .. }
+        | Fault::Deafness { lasts, .. }
+        | Fault::ClockJump { lasts, .. }
         | Fault::DiskErrors { lasts, .. } => lasts,
-        Fault::Reset { .. } | Fault::FailedSync { .. } => return,
+        Fault::Reset { .. } | Fault::HalfOpen { .. } | Fault::FailedSync { .. } => return,
     };
     if *lasts / 2 >= SHORT {
         *lasts /= 2;

@@ -41,7 +41,8 @@ pub(crate) fn read(name: &Path) -> Result<String, String> {
 }
 
 pub(crate) fn load(name: &Path) -> Result<Named, String> {
-    let scenario = Scenario::parse(&read(name)?).map_err(|error| format!("{}: {error}", name.display()))?;
+    let scenario = Scenario::parse_any(&read(name)?, |member| read(Path::new(member)))
+        .map_err(|error| format!("{}: {error}", name.display()))?;
     Ok(Named { name: name.display().to_string(), scenario })
 }
 

@@ -164,3 +164,30 @@ fn a_seed_gives_the_same_run_twice() {
         assert_eq!((one.digest, one.stats.events), (two.digest, two.stats.events), "seed {seed}");
     }
 }
+
+/// Each file under `scenarios/` is read and lives through a few worlds, the next one too.
+#[test]
+fn every_scenario_that_is_shipped_runs() {
+    let shelf = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let read = |name: &str| {
+        std::fs::read_to_string(shelf.join(name).with_extension("toml")).map_err(|error| error.to_string())
+    };
+    let mut ran = 0;
+    for entry in std::fs::read_dir(&shelf).expect("it is there") {
+        let path = entry.expect("it is there").path();
+        // The largest one has a test of its own.
+        let (Some(name), true) = (path.file_stem(), path.extension().is_some_and(|ends| ends == "toml"))
+        else {
+            continue;
+        };
+        let name = name.to_str().expect("a name");
+        let text = read(name).expect("it is there");
+        let scenario = Scenario::parse_any(&text, read).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for seed in 0..if name == "crowd" { 0 } else { 6 } {
+            let outcome = run::run(&Plan::draw(&scenario, seed));
+            assert!(outcome.violation.is_none(), "{name}, seed {seed}: {:?}", outcome.violation);
+            ran += 1;
+        }
+    }
+    assert!(ran >= 30 * 6, "there are thirty scenarios: {ran}");
+}

@@ -407,3 +407,75 @@ fn a_pause_that_outlives_its_process_does_not_hold_up_the_next_one() {
     let answers = ran.notes.iter().filter(|(_, text)| text.starts_with("Answered"));
     assert_eq!(answers.map(|(at, _)| *at).collect::<Vec<_>>(), [10, 30, 40, 50]);
 }
+
+#[test]
+fn who_has_not_heard_of_the_end_of_a_connection_hears_as_it_sends() {
+    let fault = Fault::HalfOpen { open: ASKER, gone: ANSWERER };
+    let ran = run(Run { faults: vec![(15, fault)], secs: 45, ..Run::default() });
+    check(
+        &ran,
+        &[(0, "Opened"), (10, "Answered(1)"), (20, "Closed(Peer)"), (30, "Opened"), (40, "Answered(3)")],
+    );
+}
+
+#[test]
+fn who_takes_no_connections_keeps_those_that_there_are() {
+    let refusal = Fault::DialRefusal { host: ANSWERER, lasts: Duration::from_secs(20) };
+    let reset = Fault::Reset { a: ASKER, b: ANSWERER };
+    let ran = run(Run { faults: vec![(5, refusal), (15, reset)], secs: 45, ..Run::default() });
+    check(
+        &ran,
+        &[
+            (0, "Opened"),
+            (10, "Answered(1)"),
+            (15, "Closed(Peer)"),
+            (20, "Closed(DialFailed)"),
+            (30, "Opened"),
+            (40, "Answered(2)"),
+        ],
+    );
+}
+
+#[test]
+fn who_reads_nothing_answers_everything_later() {
+    let fault = Fault::Deafness { host: ANSWERER, lasts: Duration::from_secs(25) };
+    let ran = run(Run { faults: vec![(15, fault)], secs: 45, ..Run::default() });
+    check(
+        &ran,
+        &[(0, "Opened"), (10, "Answered(1)"), (40, "Answered(2)"), (40, "Answered(3)"), (40, "Answered(4)")],
+    );
+}
+
+#[test]
+fn a_narrow_link_takes_its_time_for_each_byte() {
+    let (lasts, bytes_per_s) = (Duration::from_secs(100), 1_000);
+    let fault = Fault::Bandwidth { a: ASKER, b: ANSWERER, bytes_per_s, lasts };
+    let ran = run(Run { burst_bytes: 25_000, faults: vec![(5, fault)], secs: 70, ..Run::default() });
+    let answers: Vec<&(u64, String)> =
+        ran.notes.iter().filter(|(_, text)| text.starts_with("Answered")).collect();
+    let expect = [(35, "Answered(1)".to_owned()), (60, "Answered(2)".to_owned())];
+    assert_eq!(answers, expect.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn clogged_hosts_come_back_the_last_one_first() {
+    let hosts = vec![ASKER, ANSWERER];
+    let (apart, lasts) = (Duration::from_secs(2), Duration::from_secs(20));
+    let fault = Fault::Clogging { hosts, apart, lasts };
+    assert_eq!(fault.lasts(), Duration::from_secs(28));
+    let ran = run(Run { faults: vec![(15, fault)], secs: 100, ..Run::default() });
+    let answers: Vec<&(u64, String)> =
+        ran.notes.iter().filter(|(_, text)| text.starts_with("Answered")).collect();
+    assert_eq!(answers.len(), 9, "{answers:?}");
+    assert!(answers[1].0 >= 39, "both are back after 15 s, 2 s, 20 s and 2 s: {answers:?}");
+}
+
+#[test]
+fn processes_that_die_together_die_in_one_instant() {
+    let fault = Fault::JointDeath { hosts: vec![ASKER, ANSWERER], down: Duration::from_secs(10) };
+    let ran = run(Run { faults: vec![(15, fault)], secs: 40, ..Run::default() });
+    let later: Vec<&str> =
+        ran.notes.iter().filter(|(at, _)| *at >= 15).map(|(_, text)| text.as_str()).collect();
+    // Nobody lives to hear of it: the asker's first word afterwards is that of its next life.
+    assert_eq!(later, ["Died(Process)", "Restarted", "Opened", "Answered(1)"]);
+}

@@ -150,6 +150,21 @@ pub enum ClientKind {
     Insister,
 }
 
+impl ClientKind {
+    /// Whether it writes to a name server what it then reads from whichever it asks.
+    pub fn tells_name_servers(self) -> bool {
+        match self {
+            ClientKind::Manager | ClientKind::Recreator | ClientKind::Administrator => true,
+            ClientKind::Delayer
+            | ClientKind::Retrier
+            | ClientKind::Ordered
+            | ClientKind::Asker
+            | ClientKind::Resetter
+            | ClientKind::Insister => false,
+        }
+    }
+}
+
 /// An operation that failed at the very end of a fault is told of, and its process started again, within this.
 const AFTERMATH: Duration = Duration::from_secs(30);
 

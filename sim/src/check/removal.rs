@@ -3,7 +3,7 @@
 //! administrator's word, or with the disk filled above the lower limit; or the very oldest, with the disk filled above the higher
 //! one. A pull from below a queue's minimum is sent on past what was about to go and nothing else. Queues begin at their
 //! first message behind the log's beginning, when something has gone and in the end. A slave is left behind by what its master
-//! removes only in the wake of a fault. And what is past its time in its hour does go.
+//! removes only in the wake of a fault. And what is past its time in its hour does go, but at slaves that follow nobody.
 //!
 //! What may go is read off the brokers' disks and clocks as the simulated kernel keeps them: each segment's time of last
 //! writing, what is used of the disk. Once allowed in a life stays allowed in it, because between a decision and a removal lie turns.
@@ -91,6 +91,9 @@ impl Removal {
         shelf.allow(&self.retention, disk, wall);
         let removed = judge(cx, shelf, &gone)?;
         shelf.note_overdue(cx.at, &self.retention, wall);
+        if !broker.is_master() && !broker.is_following() {
+            shelf.overdue = None;
+        }
         let store = broker.store();
         (shelf.end, shelf.is_empty) = (store.log_end(), store.log_end() == store.log_min());
         if broker.is_ready() && !std::mem::replace(&mut shelf.is_ready, true) {

@@ -5,7 +5,7 @@
 //! Does not verify: that the place is right for the time that was asked for ([`super::queries`] looks at the same search), nor resets
 //! across the death of the master, which only the committed offset outlives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_core::io::ConnId;
 use gantry_core::wire::{Command, Packet};
@@ -28,6 +28,10 @@ pub struct Resets {
     gone: Vec<ConnId>,
     /// Readers that were sent elsewhere since the oldest of them was taken.
     moved: Vec<(Queue, i64)>,
+    /// Pulls under way.
+    pulls: BTreeMap<RequestKey, Queue>,
+    /// Whose reader may have been sent elsewhere by an answer that its connection did not live to take.
+    unheard: BTreeSet<Queue>,
     /// Where the next pull is to be sent.
     owed: BTreeMap<Queue, i64>,
     looked: u64,
@@ -61,9 +65,7 @@ impl Resets {
         if self.asked.len() < before {
             self.owed.clear();
         }
-        if self.asked.is_empty() {
-            self.moved.clear();
-        }
+        self.end_round();
     }
 
     fn on_answer(&mut self, conn: ConnId, command: &Command) {
@@ -75,15 +77,21 @@ impl Resets {
                 // A pull that was held has been answered before.
                 let is_told = self.moved.contains(&(queue, offset));
                 self.looked += u64::from(is_told);
-                if !is_told {
-                    self.owed.insert(queue, offset);
-                } else {
+                if is_told || self.unheard.contains(&queue) {
                     self.owed.remove(&queue);
+                } else {
+                    self.owed.insert(queue, offset);
                 }
             }
         }
+        self.end_round();
+    }
+
+    /// What was noted while resets were under way counts no more when none is.
+    fn end_round(&mut self) {
         if self.asked.is_empty() {
             self.moved.clear();
+            self.unheard.clear();
         }
     }
 }
@@ -95,7 +103,15 @@ impl Checker for Resets {
 
     fn on_told(&mut self, _cx: &Cx<'_>, told: &Told) -> Verdict {
         match told {
-            Told::PullAnswered { reader: Some(Reader::Group), queue, code, next, .. } => {
+            Told::PullTaken { key, queue, .. } => {
+                self.pulls.insert(*key, *queue);
+            }
+            Told::PullGone { key } => {
+                let queue = self.pulls.remove(key).filter(|_| !self.asked.is_empty());
+                self.unheard.extend(queue);
+            }
+            Told::PullAnswered { key, reader: Some(Reader::Group), queue, code, next, .. } => {
+                self.pulls.remove(key);
                 let is_moved = *code == reply::PULL_OFFSET_MOVED;
                 if is_moved && !self.asked.is_empty() {
                     self.moved.push((*queue, *next));
@@ -117,11 +133,11 @@ impl Checker for Resets {
                 }
             }
             Told::Forgotten => *self = Resets { looked: self.looked, ..Resets::default() },
-            Told::PullAnswered { .. }
-            | Told::Stored { .. }
+            Told::PullAnswered { key, .. } => {
+                self.pulls.remove(key);
+            }
+            Told::Stored { .. }
             | Told::NotStored { .. }
-            | Told::PullTaken { .. }
-            | Told::PullGone { .. }
             | Told::OffsetTaken { .. }
             | Told::OffsetTold { .. }
             | Told::SlaveReported { .. }

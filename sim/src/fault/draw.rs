@@ -44,6 +44,13 @@ const SLOW_MAX: Duration = Duration::from_secs(60);
 /// Hosts of one rack lose their power within this.
 const RACK_APART_MAX: Duration = Duration::from_millis(50);
 const SPARE_BYTES_MAX: u64 = 256 << 10;
+/// Hosts are clogged one after another within this.
+const CLOGS_APART_MAX: Duration = Duration::from_secs(10);
+/// A link that is this slow takes seconds for what is usual.
+const BYTES_PER_S_MIN: u64 = 2 << 10;
+const BYTES_PER_S_MAX: u64 = 256 << 10;
+/// Clocks jump by a moment, or by an hour as when somebody mistakes summer time.
+const JUMP_MAX: Duration = Duration::from_secs(3_600);
 /// One error alone and several in a row are different things.
 const ERRORS_MAX: u64 = 4;
 const OPERATION_MAX: u64 = 40;
@@ -136,6 +143,33 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
         FaultKind::DiskLoss => Fault::DiskLoss { host: disks.last()?.host, down: spread(rng, DOWN_MAX) },
         FaultKind::WriteError => disk_errors(rng, &disks, DiskOperation::Write)?,
         FaultKind::ReadError => disk_errors(rng, &disks, DiskOperation::Read)?,
+        FaultKind::JointDeath => {
+            Fault::JointDeath { hosts: several(rng, plan)?, down: spread(rng, DOWN_MAX) }
+        }
+        FaultKind::HalfOpen => {
+            let (open, gone) = pair(rng, plan)?;
+            Fault::HalfOpen { open, gone }
+        }
+        FaultKind::DialRefusal => {
+            Fault::DialRefusal { host: pick(rng, targets)?.host, lasts: spread(rng, SLOW_MAX) }
+        }
+        FaultKind::Clogging => {
+            let (hosts, apart) = (several(rng, plan)?, spread(rng, CLOGS_APART_MAX));
+            Fault::Clogging { hosts, apart, lasts: spread(rng, SLOW_MAX) }
+        }
+        FaultKind::Bandwidth => {
+            let (a, b) = pair(rng, plan)?;
+            let bytes_per_s = BYTES_PER_S_MIN + rng.below(BYTES_PER_S_MAX);
+            Fault::Bandwidth { a, b, bytes_per_s, lasts: spread(rng, SLOW_MAX) }
+        }
+        FaultKind::Deafness => {
+            Fault::Deafness { host: pick(rng, targets)?.host, lasts: spread(rng, SLOW_MAX) }
+        }
+        FaultKind::ClockJump => {
+            let by_ms = spread(rng, JUMP_MAX).as_millis() as i64;
+            let by_ms = if rng.one_in(2) { by_ms } else { -by_ms };
+            Fault::ClockJump { host: pick(rng, targets)?.host, by_ms, lasts: spread(rng, PARTITION_MAX) }
+        }
         FaultKind::DeathAtMoment => at_moment(rng, &disks, Death::Process)?,
         FaultKind::PowerLossAtMoment => at_moment(rng, &disks, Death::Power)?,
     })
@@ -172,6 +206,19 @@ fn pair(rng: &mut Rng, plan: &FaultPlan) -> Option<(HostId, HostId)> {
     (a != b).then_some((a, b))
 }
 
+/// Two or more of the targets, in any order.
+fn several(rng: &mut Rng, plan: &FaultPlan) -> Option<Vec<HostId>> {
+    let mut hosts: Vec<HostId> = plan.targets.iter().map(|target| target.host).collect();
+    // A target may be listed twice, to be hit more often.
+    hosts.sort_by_key(|host| host.0);
+    hosts.dedup();
+    let count = 2 + rng.below(hosts.len().saturating_sub(1) as u64) as usize;
+    while hosts.len() > count {
+        hosts.swap_remove(rng.below(hosts.len() as u64) as usize);
+    }
+    (hosts.len() >= 2).then_some(hosts)
+}
+
 /// From a hundredth of a second up to `max`, every order of magnitude alike.
 fn spread(rng: &mut Rng, max: Duration) -> Duration {
     const MIN_NANOS: u64 = 10_000_000;
@@ -198,7 +245,8 @@ mod tests {
             kinds: [
                 FaultKind::USUAL,
                 &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError],
-                &[FaultKind::DeathAtMoment, FaultKind::PowerLossAtMoment],
+                &[FaultKind::DeathAtMoment, FaultKind::PowerLossAtMoment, FaultKind::ClockJump],
+                FaultKind::NETWORK,
             ]
             .concat(),
             targets: vec![target(0, false), target(1, true), target(2, true)],
@@ -218,7 +266,7 @@ mod tests {
                 kinds.insert(entry.fault.kind());
             }
         }
-        assert_eq!(kinds.len(), 14, "every kind is drawn: {kinds:?}");
+        assert_eq!(kinds.len(), 21, "every kind is drawn: {kinds:?}");
     }
 
     #[test]

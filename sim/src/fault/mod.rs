@@ -82,6 +82,20 @@ pub enum FaultKind {
     WriteError,
     /// [`Fault::DiskErrors`] of reads.
     ReadError,
+    /// [`Fault::JointDeath`].
+    JointDeath,
+    /// [`Fault::HalfOpen`].
+    HalfOpen,
+    /// [`Fault::DialRefusal`].
+    DialRefusal,
+    /// [`Fault::Clogging`].
+    Clogging,
+    /// [`Fault::Bandwidth`].
+    Bandwidth,
+    /// [`Fault::Deafness`].
+    Deafness,
+    /// [`Fault::ClockJump`].
+    ClockJump,
     /// [`Fault::AtMoment`] of a process.
     DeathAtMoment,
     /// [`Fault::AtMoment`] of the power.
@@ -100,6 +114,16 @@ impl FaultKind {
         FaultKind::Pause,
         FaultKind::Latency,
         FaultKind::SlowDisk,
+    ];
+
+    /// What the network does beside: harder to live with, and no checker has to know of it.
+    pub const NETWORK: &[FaultKind] = &[
+        FaultKind::JointDeath,
+        FaultKind::HalfOpen,
+        FaultKind::DialRefusal,
+        FaultKind::Clogging,
+        FaultKind::Bandwidth,
+        FaultKind::Deafness,
     ];
 }
 
@@ -122,6 +146,13 @@ impl fmt::Display for FaultKind {
             FaultKind::DiskLoss => "disk-loss",
             FaultKind::WriteError => "write-error",
             FaultKind::ReadError => "read-error",
+            FaultKind::JointDeath => "joint-death",
+            FaultKind::HalfOpen => "half-open",
+            FaultKind::DialRefusal => "dial-refusal",
+            FaultKind::Clogging => "clogging",
+            FaultKind::Bandwidth => "bandwidth",
+            FaultKind::Deafness => "deafness",
+            FaultKind::ClockJump => "clock-jump",
             FaultKind::DeathAtMoment => "death-at-moment",
             FaultKind::PowerLossAtMoment => "power-loss-at-moment",
         })
@@ -240,6 +271,64 @@ pub enum Fault {
         /// How many.
         count: u32,
     },
+    /// Several processes die in one instant, as if they were one that holds them all.
+    JointDeath {
+        /// Whose.
+        hosts: Vec<HostId>,
+        /// Until they are started again, one after another in no time.
+        down: Duration,
+    },
+    /// The connections between two hosts end at one of them, and the other has not heard: a router forgot them, or a kernel gave them
+    /// up. Whoever sends on one is told then.
+    HalfOpen {
+        /// Where they are still open.
+        open: HostId,
+        /// Where they are not.
+        gone: HostId,
+    },
+    /// A host takes no new connections: its backlog is full, or its process is out of file descriptors.
+    DialRefusal {
+        /// Which.
+        host: HostId,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// Hosts are cut off from all others, one after another, and come back the last one first.
+    Clogging {
+        /// Which, in the order of their cuts.
+        hosts: Vec<HostId>,
+        /// Between one and the next.
+        apart: Duration,
+        /// From the last cut to the first return.
+        lasts: Duration,
+    },
+    /// A link carries little, each way.
+    Bandwidth {
+        /// One end.
+        a: HostId,
+        /// The other.
+        b: HostId,
+        /// So much.
+        bytes_per_s: u64,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A process reads nothing from its connections, and does everything else.
+    Deafness {
+        /// Which.
+        host: HostId,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A wall clock jumps, and back again.
+    ClockJump {
+        /// Whose.
+        host: HostId,
+        /// By so many ms.
+        by_ms: i64,
+        /// For how long.
+        lasts: Duration,
+    },
     /// A host dies at a moment of its protocol, if that comes within [`DEATH_WINDOW`].
     AtMoment {
         /// Which.
@@ -280,6 +369,10 @@ pub const FAILED_SYNC_WINDOW: Duration = Duration::from_secs(20);
 /// A process that was asked to stop is ended after this, whether it has stopped by itself or not.
 pub const STOP_WINDOW: Duration = Duration::from_secs(10);
 
+/// Within this whoever has not heard of the end of a connection sends on it: HA reports every 5 s, pulls every 15 s, heartbeats and
+/// registrations every 30 s.
+pub const HALF_OPEN_WINDOW: Duration = Duration::from_secs(60);
+
 /// A death at a disk operation that does not come about within this happens between two turns.
 pub const DEATH_WINDOW: Duration = Duration::from_secs(20);
 
@@ -306,7 +399,10 @@ impl Fault {
                 let window = if *operation > 0 { DEATH_WINDOW } else { Duration::ZERO };
                 window + *apart * hosts.len() as u32 + *down
             }
-            Fault::DiskLoss { down, .. } => *down,
+            Fault::DiskLoss { down, .. } | Fault::JointDeath { down, .. } => *down,
+            Fault::HalfOpen { .. } => HALF_OPEN_WINDOW,
+            // The returns are as far apart as the cuts.
+            Fault::Clogging { hosts, apart, lasts } => *apart * (2 * hosts.len() as u32) + *lasts,
             Fault::CleanStop { down, .. } => STOP_WINDOW + *down,
             // Before the moments of a recovery comes another death.
             Fault::AtMoment { down, .. } => *down + DEATH_WINDOW + *down,
@@ -318,6 +414,10 @@ impl Fault {
             | Fault::Latency { lasts, .. }
             | Fault::SlowDisk { lasts, .. }
             | Fault::FullDisk { lasts, .. }
+            | Fault::DialRefusal { lasts, .. }
+            | Fault::Bandwidth { lasts, .. }
+            | Fault::Deafness { lasts, .. }
+            | Fault::ClockJump { lasts, .. }
             | Fault::DiskErrors { lasts, .. } => *lasts,
         }
     }
@@ -334,11 +434,18 @@ impl Fault {
             | Fault::DiskErrors { host, .. }
             | Fault::DiskLoss { host, .. }
             | Fault::AtMoment { host, .. }
+            | Fault::DialRefusal { host, .. }
+            | Fault::Deafness { host, .. }
+            | Fault::ClockJump { host, .. }
             | Fault::SlowDisk { host, .. } => some.contains(host),
-            Fault::PowerLoss { hosts, .. } => hosts.iter().all(|host| some.contains(host)),
-            Fault::Reset { a, b } | Fault::Partition { a, b, .. } | Fault::Latency { a, b, .. } => {
-                some.contains(a) || some.contains(b)
-            }
+            Fault::PowerLoss { hosts, .. }
+            | Fault::JointDeath { hosts, .. }
+            | Fault::Clogging { hosts, .. } => hosts.iter().all(|host| some.contains(host)),
+            Fault::Reset { a, b }
+            | Fault::Partition { a, b, .. }
+            | Fault::Latency { a, b, .. }
+            | Fault::Bandwidth { a, b, .. }
+            | Fault::HalfOpen { open: a, gone: b } => some.contains(a) || some.contains(b),
         }
     }
 
@@ -347,6 +454,7 @@ impl Fault {
         matches!(
             self,
             Fault::ProcessDeath { .. }
+                | Fault::JointDeath { .. }
                 | Fault::PowerLoss { .. }
                 | Fault::DiskLoss { .. }
                 | Fault::AtMoment { .. }
@@ -369,6 +477,13 @@ impl Fault {
             | Fault::Latency { .. }
             | Fault::SlowDisk { .. }
             | Fault::AtMoment { .. }
+            | Fault::JointDeath { .. }
+            | Fault::HalfOpen { .. }
+            | Fault::DialRefusal { .. }
+            | Fault::Clogging { .. }
+            | Fault::Bandwidth { .. }
+            | Fault::Deafness { .. }
+            | Fault::ClockJump { .. }
             | Fault::DiskLoss { .. } => None,
         }
     }
@@ -391,6 +506,13 @@ impl Fault {
             Fault::DiskLoss { .. } => FaultKind::DiskLoss,
             Fault::DiskErrors { operation: DiskOperation::Write, .. } => FaultKind::WriteError,
             Fault::DiskErrors { operation: DiskOperation::Read, .. } => FaultKind::ReadError,
+            Fault::JointDeath { .. } => FaultKind::JointDeath,
+            Fault::HalfOpen { .. } => FaultKind::HalfOpen,
+            Fault::DialRefusal { .. } => FaultKind::DialRefusal,
+            Fault::Clogging { .. } => FaultKind::Clogging,
+            Fault::Bandwidth { .. } => FaultKind::Bandwidth,
+            Fault::Deafness { .. } => FaultKind::Deafness,
+            Fault::ClockJump { .. } => FaultKind::ClockJump,
             Fault::AtMoment { death: Death::Process, .. } => FaultKind::DeathAtMoment,
             Fault::AtMoment { death: Death::Power, .. } => FaultKind::PowerLossAtMoment,
         }
@@ -399,6 +521,7 @@ impl Fault {
     /// One line, with the hosts by their names.
     pub fn describe(&self, names: &[&str]) -> String {
         let name = |host: &HostId| names.get(host.0).copied().unwrap_or("?");
+        let all = |hosts: &[HostId]| hosts.iter().map(name).collect::<Vec<_>>().join(" and ");
         match self {
             Fault::ProcessDeath { host, operation: 0, down } => {
                 format!("process death of {}, back after {down:?}", name(host))
@@ -407,11 +530,10 @@ impl Fault {
                 format!("process death of {} in disk operation {operation}, back after {down:?}", name(host))
             }
             Fault::PowerLoss { hosts, operation, apart, down } => {
-                let hosts: Vec<&str> = hosts.iter().map(name).collect();
                 let apart = if hosts.len() > 1 { format!(" ({apart:?} apart)") } else { String::new() };
                 let place =
                     if *operation > 0 { format!(" in disk operation {operation}") } else { String::new() };
-                format!("power loss of {}{apart}{place}, back after {down:?}", hosts.join(" and "))
+                format!("power loss of {}{apart}{place}, back after {down:?}", all(hosts))
             }
             Fault::Reset { a, b } => format!("reset between {} and {}", name(a), name(b)),
             Fault::Partition { a, b, way, lasts } => {
@@ -426,6 +548,25 @@ impl Fault {
             Fault::CleanStop { host, down } => format!("clean stop of {}, back after {down:?}", name(host)),
             Fault::Latency { a, b, extra, lasts } => {
                 format!("{extra:?} more latency between {} and {} for {lasts:?}", name(a), name(b))
+            }
+            Fault::JointDeath { hosts, down } => {
+                format!("process death of {} in one instant, back after {down:?}", all(hosts))
+            }
+            Fault::HalfOpen { open, gone } => {
+                format!("connections of {} to {} end there unheard", name(open), name(gone))
+            }
+            Fault::DialRefusal { host, lasts } => {
+                format!("{} takes no new connections for {lasts:?}", name(host))
+            }
+            Fault::Clogging { hosts, apart, lasts } => {
+                format!("isolation of {} ({apart:?} apart), {lasts:?} after that back in reverse", all(hosts))
+            }
+            Fault::Bandwidth { a, b, bytes_per_s, lasts } => {
+                format!("{bytes_per_s} bytes a second between {} and {} for {lasts:?}", name(a), name(b))
+            }
+            Fault::Deafness { host, lasts } => format!("{} reads nothing for {lasts:?}", name(host)),
+            Fault::ClockJump { host, by_ms, lasts } => {
+                format!("wall clock of {} off by {by_ms} ms more for {lasts:?}", name(host))
             }
             Fault::FailedSync { host, count } => format!("{count} syncs of {} fail", name(host)),
             Fault::DiskLoss { host, down } => {

@@ -77,10 +77,7 @@ impl<O: Observer> World<O> {
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
             Fault::Isolation { host, lasts } => {
-                for other in self.others(host) {
-                    self.cut(host, other);
-                    self.cut(other, host);
-                }
+                self.isolate(host);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
             Fault::Pause { host, lasts } => self.pause(host, index, lasts),
@@ -113,6 +110,29 @@ impl<O: Observer> World<O> {
                 }
                 self.engine.schedule(until, Event::FaultEnds { index });
             }
+            Fault::JointDeath { hosts, down } => {
+                for host in hosts {
+                    self.fulfil(host, Doom { index, death: Death::Process, down });
+                }
+            }
+            Fault::HalfOpen { open, gone } => self.forget_between(open, gone),
+            Fault::DialRefusal { host, lasts } => {
+                self.hosts[host.0].refusals += 1;
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::Clogging { hosts, apart, lasts } => self.clog_next(index, &hosts, apart, lasts),
+            Fault::Bandwidth { a, b, bytes_per_s, lasts } => {
+                self.narrow(a, b, bytes_per_s);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::Deafness { host, lasts } => {
+                self.hosts[host.0].deafness += 1;
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
+            Fault::ClockJump { host, by_ms, lasts } => {
+                self.hosts[host.0].skew.jump(by_ms);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
             Fault::SlowDisk { host, extra, lasts } => {
                 self.hosts[host.0].disk_delay_nanos += extra.as_nanos() as u64;
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -137,7 +157,10 @@ impl<O: Observer> World<O> {
                     self.end_waiting(*host, index);
                 }
             }
-            Fault::Reset { .. } | Fault::DiskLoss { .. } => {}
+            Fault::Reset { .. }
+            | Fault::HalfOpen { .. }
+            | Fault::JointDeath { .. }
+            | Fault::DiskLoss { .. } => {}
             Fault::AtMoment { host, .. } => self.hosts[host.0].traps.retain(|trap| trap.doom.index != index),
             Fault::FailedSync { host, .. } => self.hosts[host.0].failing_syncs = 0,
             Fault::Partition { a, b, way, .. } => {
@@ -146,12 +169,18 @@ impl<O: Observer> World<O> {
                     self.mend(b, a);
                 }
             }
-            Fault::Isolation { host, .. } => {
-                for other in self.others(host) {
-                    self.mend(host, other);
-                    self.mend(other, host);
-                }
+            Fault::Isolation { host, .. } => self.rejoin(host),
+            Fault::Clogging { hosts, .. } => {
+                self.fault_places[index] -= 1;
+                self.rejoin(hosts[self.fault_places[index]]);
             }
+            Fault::DialRefusal { host, .. } => self.hosts[host.0].refusals -= 1,
+            Fault::Bandwidth { a, b, bytes_per_s, .. } => self.widen(a, b, bytes_per_s),
+            Fault::Deafness { host, .. } => {
+                self.hosts[host.0].deafness -= 1;
+                self.hear_again(host);
+            }
+            Fault::ClockJump { host, by_ms, .. } => self.hosts[host.0].skew.jump(-by_ms),
             Fault::Pause { host, .. } => self.resume(host, index),
             Fault::CleanStop { host, down } => self.end_stopped(host, index, down),
             Fault::Latency { a, b, extra, .. } => self.speed_up(a, b, extra.as_nanos() as u64),
@@ -182,6 +211,41 @@ impl<O: Observer> World<O> {
     fn restart_failed(&mut self, host: HostId) {
         if std::mem::take(&mut self.hosts[host.0].gave_up) {
             self.start(host);
+        }
+    }
+
+    /// Cuts the next host of several off; the last cut sets when they come back.
+    fn clog_next(&mut self, index: usize, hosts: &[HostId], apart: Duration, lasts: Duration) {
+        let (now, place) = (self.engine.now(), self.fault_places[index]);
+        let Some(host) = hosts.get(place) else { return };
+        self.isolate(*host);
+        self.fault_places[index] += 1;
+        if place + 1 < hosts.len() {
+            return self.engine.schedule(now + apart, Event::FaultBegins { index });
+        }
+        for later in 0..hosts.len() as u32 {
+            self.engine.schedule(now + lasts + apart * later, Event::FaultEnds { index });
+        }
+    }
+
+    fn isolate(&mut self, host: HostId) {
+        for other in self.others(host) {
+            self.cut(host, other);
+            self.cut(other, host);
+        }
+    }
+
+    fn rejoin(&mut self, host: HostId) {
+        for other in self.others(host) {
+            self.mend(host, other);
+            self.mend(other, host);
+        }
+    }
+
+    /// The process reads again, if it stands and hears.
+    fn hear_again(&mut self, id: HostId) {
+        if self.hosts[id.0].deafness == 0 && !self.hosts[id.0].paused {
+            self.read_unread(id);
         }
     }
 
@@ -337,7 +401,7 @@ impl<O: Observer> World<O> {
         host.turn_at = None;
         self.trace_with(id, |out| out.push_str("goes on"));
         self.tell(id, Fact::Resumed);
-        self.read_unread(id);
+        self.hear_again(id);
         self.schedule_turn(id, now);
     }
 

@@ -233,6 +233,9 @@ struct Host {
     dark_until: Instant,
     paused: bool,
     paused_until: Instant,
+    /// Faults under way that let it read nothing, and that let it take no connections.
+    deafness: u32,
+    refusals: u32,
     life: u32,
     doom: Option<faults::Doom>,
     /// Deaths that wait for a moment of its protocol.
@@ -315,6 +318,8 @@ impl<O: Observer> World<O> {
                 dark_until: Instant::ZERO,
                 paused: false,
                 paused_until: Instant::ZERO,
+                deafness: 0,
+                refusals: 0,
                 life: 0,
                 doom: None,
                 traps: Vec::new(),

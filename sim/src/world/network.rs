@@ -7,7 +7,7 @@
 //! The shell's part: it decodes what arrives, closes a connection on which nothing was read or written for
 //! [`NetworkOptions::idle_limit_s`], gives up a dial after [`DIAL_LIMIT`], and hands out [`Arrival::Drained`] as `io.rs` says.
 //!
-//! Absent on purpose: bandwidth, and names to resolve.
+//! Absent on purpose: names to resolve.
 
 use std::net::SocketAddr;
 
@@ -128,6 +128,8 @@ struct Conn {
 struct Path {
     latency_nanos: u64,
     extra_nanos: u64,
+    /// How long a KiB takes beside.
+    nanos_per_kib: u64,
     cuts: u32,
     cut_since: Instant,
 }
@@ -187,6 +189,10 @@ fn new_end(host: HostId, name: ConnId, protocol: Protocol, now: Instant) -> End 
         unread: Vec::new(),
         last_io: now,
     }
+}
+
+fn nanos_per_kib(bytes_per_s: u64) -> u64 {
+    1024 * 1_000_000_000 / bytes_per_s.max(1)
 }
 
 /// What the accepting side speaks when the dialler speaks `protocol`.
@@ -266,7 +272,7 @@ impl<O: Observer> World<O> {
             return self.plan(at, NetworkEvent::Request { conn });
         }
         let at = self.arrival(to, from);
-        if self.hosts[to.0].process.is_none() {
+        if self.hosts[to.0].process.is_none() || self.hosts[to.0].refusals > 0 {
             // The refusal may get lost on its way; the dial then runs into its limit.
             if !self.is_cut(to, from) {
                 self.plan(at, NetworkEvent::DialFailed { conn });
@@ -384,12 +390,14 @@ impl<O: Observer> World<O> {
     fn transmit(&mut self, from: EndId, segment: Segment) {
         let (host, to) = (self.network.end(from).host, self.network.end(from.other()).host);
         let arrival = self.arrival(host, to);
+        let nanos_per_kib = self.network.path(host, to).nanos_per_kib;
         let end = self.network.end(from);
         // First in, first out, and a reset may overtake.
         let at = match &segment {
-            Segment::Bytes(_) => {
+            Segment::Bytes(bytes) => {
                 end.under_way += 1;
-                arrival.max(end.last_arrival)
+                let takes = Duration::from_nanos(bytes.len() as u64 * nanos_per_kib / 1024);
+                arrival.max(end.last_arrival) + takes
             }
             Segment::Fin => arrival.max(end.last_arrival),
             Segment::Reset => arrival,
@@ -424,7 +432,7 @@ impl<O: Observer> World<O> {
             }
             return;
         }
-        if self.hosts[target.0].paused {
+        if self.hosts[target.0].paused || self.hosts[target.0].deafness > 0 {
             self.network.end(to).unread.push(segment);
             return;
         }
@@ -580,6 +588,17 @@ impl<O: Observer> World<O> {
         }
     }
 
+    /// Connections between two hosts end at `gone`; at `open` nobody hears of it before something is sent.
+    pub(super) fn forget_between(&mut self, open: HostId, gone: HostId) {
+        for end in self.ends_of(gone) {
+            let other = end.other();
+            let is_whole = [end, other].iter().all(|side| self.network.end(*side).state == State::Open);
+            if is_whole && self.network.end(other).host == open {
+                self.end_connection(end, CloseReason::Peer);
+            }
+        }
+    }
+
     // The state of the wires.
 
     pub(super) fn cut(&mut self, from: HostId, to: HostId) {
@@ -629,6 +648,16 @@ impl<O: Observer> World<O> {
     pub(super) fn speed_up(&mut self, a: HostId, b: HostId, nanos: u64) {
         self.network.path(a, b).extra_nanos -= nanos;
         self.network.path(b, a).extra_nanos -= nanos;
+    }
+
+    pub(super) fn narrow(&mut self, a: HostId, b: HostId, bytes_per_s: u64) {
+        self.network.path(a, b).nanos_per_kib += nanos_per_kib(bytes_per_s);
+        self.network.path(b, a).nanos_per_kib += nanos_per_kib(bytes_per_s);
+    }
+
+    pub(super) fn widen(&mut self, a: HostId, b: HostId, bytes_per_s: u64) {
+        self.network.path(a, b).nanos_per_kib -= nanos_per_kib(bytes_per_s);
+        self.network.path(b, a).nanos_per_kib -= nanos_per_kib(bytes_per_s);
     }
 
     /// A process goes on after a pause: its shell finds readable sockets and passed timers, in either order.
