@@ -16,6 +16,7 @@ use crate::plan::{CAST, JANITOR, NAME_SERVERS, NAMES, OPERATOR, Plan, SECOND, pl
 use crate::process::Process;
 use crate::workload::administrator::Administrator;
 use crate::workload::asker::Asker;
+use crate::workload::babbler::Babbler;
 use crate::workload::consumer::Consumer;
 use crate::workload::delayer::Delayer;
 use crate::workload::insister::Insister;
@@ -103,6 +104,7 @@ pub fn hosts(plan: &Plan) -> Vec<HostPlan> {
     hosts.extend(more_hosts(plan));
     hosts.extend(last_hosts(plan));
     hosts.push(janitor(plan));
+    hosts.push(babbler(plan));
     for broker in [CAST.master, CAST.follower, SECOND] {
         hosts[broker.0].disk_bytes = plan.retention.as_ref().and_then(|retention| retention.disk_bytes);
     }
@@ -121,6 +123,19 @@ fn janitor(plan: &Plan) -> HostPlan {
     let (errands, options) = (Rc::new(errands), client(plan, JANITOR.0));
     host(JANITOR.0, Vec::new(), starts, 0, move |life| {
         let machine = Janitor::new(options.clone(), Rc::clone(&errands), life.at - Instant::ZERO, life.now);
+        life.run(machine)
+    })
+}
+
+fn babbler(plan: &Plan) -> HostPlan {
+    let never = plan.ends_at + Duration::from_secs(1);
+    let at = place(ClientKind::Babbler);
+    let starts = if plan.clients.contains(&ClientKind::Babbler) { Instant::ZERO } else { never };
+    let (options, words) = (client(plan, at), plan.babbler.clone());
+    let master: Arc<str> = SocketAddr::new(ip(CAST.master.0).into(), BROKER_PORT).to_string().into();
+    host(at, Vec::new(), starts, 0, move |life| {
+        let (words, since) = (Rc::clone(&words), life.at - Instant::ZERO);
+        let machine = Babbler::new(options.clone(), master.clone(), words, since, life.now);
         life.run(machine)
     })
 }

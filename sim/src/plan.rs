@@ -15,6 +15,7 @@ use crate::history::Reader;
 use crate::retention::{QUEUE_FILE_ENTRIES_LEAST, Retention};
 use crate::scenario::{Scenario, ScenarioError, Victims};
 use crate::workload::administrator::{self, TopicEdit};
+use crate::workload::babbler::{self, Word};
 use crate::workload::consumer::ConsumerPlan;
 use crate::workload::delayer::{self, DelayedSend};
 use crate::workload::janitor::{self, Reset};
@@ -25,7 +26,7 @@ use crate::workload::retrier::RetrierPlan;
 use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 22] = [
     "namesrv",
     "master",
     "follower",
@@ -47,6 +48,7 @@ pub const NAMES: [&str; 21] = [
     "namesrv-3",
     "insister",
     "janitor",
+    "babbler",
 ];
 
 /// The name servers, of which a world has one or more.
@@ -167,6 +169,7 @@ pub const fn place(client: ClientKind) -> usize {
         ClientKind::Manager | ClientKind::Recreator => 16,
         ClientKind::Resetter => JANITOR.0,
         ClientKind::Insister => 19,
+        ClientKind::Babbler => 21,
     }
 }
 
@@ -258,6 +261,9 @@ pub struct Plan {
     /// What the producers that insist send.
     #[serde(default, with = "shared")]
     pub insister: Rc<Vec<DelayedSend>>,
+    /// What the client that sends nonsense says.
+    #[serde(default, with = "shared")]
+    pub babbler: Rc<Vec<Word>>,
     /// The delay of each level, in seconds.
     pub delays_s: Vec<u64>,
     /// All is mended by then.
@@ -275,6 +281,8 @@ pub struct Plan {
 const SENDS_FROM: Duration = Duration::from_secs(2);
 /// What an administrator does in all.
 const EDITS: u32 = 150;
+/// What a client says that sends nonsense.
+const WORDS: u32 = 400;
 const NAMES_LATE_NANOS: u64 = 60_000_000_000;
 /// Real sizes in one world of so many, tiny ones in the others: what happens once in a gigabyte happens in each run.
 const REAL_SIZES_IN: u64 = 8;
@@ -360,6 +368,7 @@ impl Plan {
             names_start,
             asker: Rc::new(delayer::draw(&mut root.fork("asked"), 30, 1, SENDS_FROM, until)),
             insister: Rc::new(delayer::draw(&mut root.fork("insisted"), 40, 1, SENDS_FROM, until)),
+            babbler: Rc::new(babbler::draw(&mut root.fork("babbled"), WORDS, SENDS_FROM, until)),
             manager: Rc::new(if scenario.clients.contains(&ClientKind::Recreator) {
                 manager::draw_lives(&mut root.fork("orders"), SENDS_FROM, until)
             } else {

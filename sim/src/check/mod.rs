@@ -148,6 +148,8 @@ pub enum ClientKind {
     Resetter,
     /// See [`crate::workload::insister`].
     Insister,
+    /// See [`crate::workload::babbler`].
+    Babbler,
 }
 
 impl ClientKind {
@@ -160,7 +162,8 @@ impl ClientKind {
             | ClientKind::Ordered
             | ClientKind::Asker
             | ClientKind::Resetter
-            | ClientKind::Insister => false,
+            | ClientKind::Insister
+            | ClientKind::Babbler => false,
         }
     }
 }
@@ -361,8 +364,8 @@ impl Checkers {
                 }
                 ClientKind::Resetter => checkers.push(Box::new(resets::Resets::default())),
                 ClientKind::Delayer => checkers.push(Box::new(delays::Delays::default())),
-                // What is left is compared in the end: [`registered`].
-                ClientKind::Administrator => {}
+                // What is left is compared in the end: [`registered`]. And of nonsense nothing may come.
+                ClientKind::Administrator | ClientKind::Babbler => {}
                 ClientKind::Retrier => checkers.push(Box::new(retries::Retries::default())),
                 ClientKind::Ordered => {
                     checkers.push(Box::new(ordered::Ordered::default()));

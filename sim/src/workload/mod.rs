@@ -8,6 +8,7 @@
 
 pub mod administrator;
 pub mod asker;
+pub mod babbler;
 pub mod client;
 pub mod consumer;
 pub mod delayer;
