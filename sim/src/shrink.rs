@@ -134,6 +134,7 @@ fn halve(entry: &mut FaultEntry) {
         | Fault::Latency { lasts, .. }
         | Fault::SlowDisk { lasts, .. }
         | Fault::FullDisk { lasts, .. }
+        | Fault::LyingSyncs { lasts, .. }
         | Fault::DialRefusal { lasts, .. }
         | Fault::Clogging { lasts, .. }
         | Fault::Bandwidth { lasts, .. }

@@ -244,6 +244,9 @@ impl Checker for Carried {
         let Some(broker) = machine.downcast_ref::<Broker>().filter(|broker| broker.is_ready()) else {
             return Ok(());
         };
+        if cx.setup.has_lied(cx.host, cx.at) {
+            return Ok(());
+        }
         if !broker.is_master() {
             return self.on_slave(cx, broker);
         }

@@ -207,6 +207,14 @@ impl Setup {
         })
     }
 
+    /// Whether `host`'s disk has said that it synced what it had not: from then on what the host keeps is worth nothing alone.
+    pub fn has_lied(&self, host: HostId, at: Instant) -> bool {
+        self.faults.iter().any(|entry| {
+            let is_lie = matches!(&entry.fault, Fault::LyingSyncs { host: liar, .. } if *liar == host);
+            is_lie && !entry.disabled && entry.at <= at
+        })
+    }
+
     /// Whether a fault that slows or stops `host`'s disk overlaps a stretch of time.
     pub fn is_disk_slow(&self, host: HostId, from: Instant, until: Instant) -> bool {
         self.disk_slow_until(host, from, until).is_some()

@@ -141,6 +141,9 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             Fault::FailedSync { host: pick(rng, &disks)?.host, count: 1 + rng.below(3) as u32 }
         }
         FaultKind::DiskLoss => Fault::DiskLoss { host: disks.last()?.host, down: spread(rng, DOWN_MAX) },
+        FaultKind::LyingSlaveDisk => {
+            Fault::LyingSyncs { host: disks.last()?.host, lasts: spread(rng, PARTITION_MAX) }
+        }
         FaultKind::WriteError => disk_errors(rng, &disks, DiskOperation::Write)?,
         FaultKind::ReadError => disk_errors(rng, &disks, DiskOperation::Read)?,
         FaultKind::JointDeath => {

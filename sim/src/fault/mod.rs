@@ -78,6 +78,8 @@ pub enum FaultKind {
     FailedSync,
     /// [`Fault::DiskLoss`].
     DiskLoss,
+    /// [`Fault::LyingSyncs`] of the last slave's.
+    LyingSlaveDisk,
     /// [`Fault::DiskErrors`] of writes.
     WriteError,
     /// [`Fault::DiskErrors`] of reads.
@@ -144,6 +146,7 @@ impl fmt::Display for FaultKind {
             FaultKind::FullSlaveDisk => "full-slave-disk",
             FaultKind::FailedSync => "failed-sync",
             FaultKind::DiskLoss => "disk-loss",
+            FaultKind::LyingSlaveDisk => "lying-slave-disk",
             FaultKind::WriteError => "write-error",
             FaultKind::ReadError => "read-error",
             FaultKind::JointDeath => "joint-death",
@@ -250,6 +253,13 @@ pub enum Fault {
         host: HostId,
         /// How much fits.
         spare_bytes: u64,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A disk says that it has synced, and has not: what comes by then is durable by an honest sync later, or lost with the power.
+    LyingSyncs {
+        /// Whose.
+        host: HostId,
         /// For how long.
         lasts: Duration,
     },
@@ -414,6 +424,7 @@ impl Fault {
             | Fault::Latency { lasts, .. }
             | Fault::SlowDisk { lasts, .. }
             | Fault::FullDisk { lasts, .. }
+            | Fault::LyingSyncs { lasts, .. }
             | Fault::DialRefusal { lasts, .. }
             | Fault::Bandwidth { lasts, .. }
             | Fault::Deafness { lasts, .. }
@@ -434,6 +445,7 @@ impl Fault {
             | Fault::DiskErrors { host, .. }
             | Fault::DiskLoss { host, .. }
             | Fault::AtMoment { host, .. }
+            | Fault::LyingSyncs { host, .. }
             | Fault::DialRefusal { host, .. }
             | Fault::Deafness { host, .. }
             | Fault::ClockJump { host, .. }
@@ -478,6 +490,7 @@ impl Fault {
             | Fault::SlowDisk { .. }
             | Fault::AtMoment { .. }
             | Fault::JointDeath { .. }
+            | Fault::LyingSyncs { .. }
             | Fault::HalfOpen { .. }
             | Fault::DialRefusal { .. }
             | Fault::Clogging { .. }
@@ -504,6 +517,7 @@ impl Fault {
             Fault::FullDisk { .. } => FaultKind::FullDisk,
             Fault::FailedSync { .. } => FaultKind::FailedSync,
             Fault::DiskLoss { .. } => FaultKind::DiskLoss,
+            Fault::LyingSyncs { .. } => FaultKind::LyingSlaveDisk,
             Fault::DiskErrors { operation: DiskOperation::Write, .. } => FaultKind::WriteError,
             Fault::DiskErrors { operation: DiskOperation::Read, .. } => FaultKind::ReadError,
             Fault::JointDeath { .. } => FaultKind::JointDeath,
@@ -582,6 +596,9 @@ impl Fault {
             }
             Fault::FullDisk { host, spare_bytes, lasts } => {
                 format!("disk of {} full after {spare_bytes} bytes more for {lasts:?}", name(host))
+            }
+            Fault::LyingSyncs { host, lasts } => {
+                format!("disk of {} says that it syncs, and does not, for {lasts:?}", name(host))
             }
             Fault::DiskErrors { host, operation, count, lasts } => {
                 format!("disk of {}: the next {count} {operation:?}s fail, for {lasts:?}", name(host))

@@ -487,16 +487,25 @@ impl Manager {
             (Tag::Key(number), reply::QUERY_NOT_FOUND) => read(env, format!("key {number}"), None),
             (Tag::Route(name), reply::SUCCESS) => {
                 let queues = &body()["queueDatas"][0];
-                let is_wiped = queues["perm"].as_i64().is_some_and(|perm| perm & PERM_WRITE == 0);
-                if is_wiped && self.steps.is_empty() {
-                    // A wipe that nobody answered came late, and stays until somebody takes it back.
-                    self.steps.push_back(add_write_perm());
+                if queues["perm"].as_i64().is_some_and(|perm| perm & PERM_WRITE == 0) {
+                    self.take_back_wipe();
                 }
                 read(env, route_register(&name), Some(queues_in(queues)));
             }
-            (Tag::Route(name), reply::TOPIC_NOT_EXIST) => read(env, route_register(&name), None),
+            (Tag::Route(name), reply::TOPIC_NOT_EXIST) => {
+                // Nothing shows whether the permission is there.
+                self.take_back_wipe();
+                read(env, route_register(&name), None);
+            }
             (Tag::Pull(name, queue), _) => self.on_pull(name, queue, command, env),
             (Tag::Step | Tag::Query | Tag::Topic(_) | Tag::Groups | Tag::Key(_) | Tag::Route(_), _) => {}
+        }
+    }
+
+    /// A wipe that nobody answered may come late, and stays until somebody takes it back.
+    fn take_back_wipe(&mut self) {
+        if self.steps.is_empty() {
+            self.steps.push_back(add_write_perm());
         }
     }
 

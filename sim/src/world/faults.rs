@@ -142,6 +142,10 @@ impl<O: Observer> World<O> {
                 disk.set_capacity(disk.used() + spare_bytes);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
+            Fault::LyingSyncs { host, lasts } => {
+                self.disk(host).lie_syncs(u32::MAX);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
             Fault::DiskErrors { host, operation, count, lasts } => {
                 self.let_fail(host, operation, count);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -192,6 +196,7 @@ impl<O: Observer> World<O> {
                 self.disk(host).set_capacity(capacity);
                 self.restart_failed(host);
             }
+            Fault::LyingSyncs { host, .. } => self.disk(host).lie_syncs(0),
             Fault::DiskErrors { host, operation, .. } => {
                 self.let_fail(host, operation, 0);
                 self.restart_failed(host);
