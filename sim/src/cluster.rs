@@ -283,9 +283,11 @@ fn broker(plan: &Plan, id: i64) -> impl Fn(Life) -> Box<dyn Process> + 'static {
         }
         (None, _) => (plan.ends_at, before.clone()),
     };
-    move |life| {
-        let config = if life.at >= changes_at { &after } else { &before };
-        life.run(Broker::new(config.clone()))
+    let sizes = plan.sizes;
+    move |mut life| {
+        let mut config = if life.at >= changes_at { after.clone() } else { before.clone() };
+        sizes.change(&mut config.store, &mut life);
+        life.run(Broker::new(config))
     }
 }
 

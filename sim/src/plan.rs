@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use gantry_core::broker::store::StoreConfig;
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use crate::workload::manager::{self, Order};
 use crate::workload::ordered::{self, MemberPlan};
 use crate::workload::producer::{self, Load, ProducerPlan};
 use crate::workload::retrier::RetrierPlan;
-use crate::world::{HostId, IDLE_LIMIT_S, NetworkOptions, WorldOptions};
+use crate::world::{HostId, IDLE_LIMIT_S, Life, NetworkOptions, WorldOptions};
 
 /// Names of the hosts, by their ids.
 pub const NAMES: [&str; 22] = [
@@ -188,6 +189,9 @@ pub struct Sizes {
     pub recover_slice_bytes: u64,
     /// Of a thousand reads of old data, how many are cold.
     pub cold_per_mille: u32,
+    /// Whether somebody changes what may be changed before each start.
+    #[serde(default)]
+    pub changes: bool,
 }
 
 /// A world to be.
@@ -284,6 +288,8 @@ const EDITS: u32 = 150;
 /// What a client says that sends nonsense.
 const WORDS: u32 = 400;
 const NAMES_LATE_NANOS: u64 = 60_000_000_000;
+/// In one world of so many brokers start with other settings than before.
+const CHANGES_IN: u64 = 4;
 /// Real sizes in one world of so many, tiny ones in the others: what happens once in a gigabyte happens in each run.
 const REAL_SIZES_IN: u64 = 8;
 
@@ -344,6 +350,7 @@ impl Plan {
         let retention = scenario.retention.then(|| {
             Retention::draw(&mut root.fork("retention"), sizes.segment_bytes, scenario.sends_until())
         });
+        sizes.changes = root.fork("settings").one_in(CHANGES_IN);
         if retention.as_ref().is_some_and(|retention| retention.disk_bytes.is_some()) {
             sizes.queue_file_entries = sizes.queue_file_entries.max(QUEUE_FILE_ENTRIES_LEAST);
         }
@@ -520,6 +527,7 @@ impl Sizes {
                 flush_interval: Duration::from_millis(500),
                 recover_slice_bytes: 4 << 20,
                 cold_per_mille,
+                changes: false,
             };
         }
         Sizes {
@@ -529,7 +537,21 @@ impl Sizes {
             flush_interval: Duration::from_millis(100 + rng.below(900)),
             recover_slice_bytes: 512 << rng.below(8),
             cold_per_mille,
+            changes: false,
         }
+    }
+
+    /// The settings of a store in a life of its broker: after the first one others, in worlds where they change.
+    pub(crate) fn change(&self, store: &mut StoreConfig, life: &mut Life) {
+        if !self.changes || life.number == 1 {
+            return;
+        }
+        let mut rng = life.rng.fork("settings");
+        store.spill_entries = 1 + rng.below(30) as usize;
+        store.flush_interval = Duration::from_millis(100 + rng.below(900));
+        store.recover_slice_bytes = 512 << rng.below(8);
+        store.checkpoint_interval = Duration::from_secs(1 + rng.below(20));
+        store.index_batch_entries = 1 + rng.below(64) as usize;
     }
 }
 

@@ -140,8 +140,11 @@ fn halve(entry: &mut FaultEntry) {
         | Fault::Bandwidth { lasts, .. }
         | Fault::Deafness { lasts, .. }
         | Fault::ClockJump { lasts, .. }
+        | Fault::ClockDrift { lasts, .. }
         | Fault::DiskErrors { lasts, .. } => lasts,
-        Fault::Reset { .. } | Fault::HalfOpen { .. } | Fault::FailedSync { .. } => return,
+        Fault::Reset { .. } | Fault::BitFlips { .. } | Fault::HalfOpen { .. } | Fault::FailedSync { .. } => {
+            return;
+        }
     };
     if *lasts / 2 >= SHORT {
         *lasts /= 2;

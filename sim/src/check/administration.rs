@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
+use gantry_core::wire::body::RegisterBrokerBody;
 use gantry_core::wire::{Command, Packet};
 use serde_json::Value;
 
@@ -192,6 +193,9 @@ impl Administration {
             }
             Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) }) => {
                 let key = (*conn, command.opaque);
+                if command.code == code::REGISTER_BROKER {
+                    self.forget_told(command);
+                }
                 match command.code {
                     // It is answered in this turn, and what else the turn takes may come before or after.
                     code::REGISTER_BROKER | code::ADD_WRITE_PERM_OF_BROKER => {
@@ -229,6 +233,16 @@ impl Administration {
             | Fact::Log(_) => {}
         }
         Ok(())
+    }
+
+    /// What a broker registers there is again, if it was on its way when the name server was told to delete it: as with RocketMQ,
+    /// a broker takes nothing back.
+    fn forget_told(&mut self, command: &Command) {
+        let compressed = command.ext.get("compressed").is_some_and(|word| word == "true");
+        let Ok(body) = RegisterBrokerBody::decode(&command.body, compressed) else { return };
+        for topic in body.topic_config_serialize_wrapper.topic_config_table.keys() {
+            self.told_names.remove(topic.as_str());
+        }
     }
 
     fn on_wiped_route(&mut self, command: &Command) -> Verdict {
@@ -286,7 +300,7 @@ impl Checker for Administration {
             let Some((route, seen)) = self.routes.get(&route_register(topic)) else { continue };
             let since = known.at.max(cx.setup.healed_at);
             // A life that ends between the two deletions leaves the route: of whom deletes all the time that is not asked, and of the
-            // manager when the name server never heard of the last deletion.
+            // manager when the name server never heard of the last deletion, or was told of the topic once more by the broker.
             let is_left = cx.setup.clients.contains(&ClientKind::Recreator)
                 || self.deleted.get(topic) > self.told_names.get(topic);
             let settled =

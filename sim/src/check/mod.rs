@@ -207,12 +207,27 @@ impl Setup {
         })
     }
 
-    /// Whether `host`'s disk has said that it synced what it had not: from then on what the host keeps is worth nothing alone.
+    /// Whether `host`'s disk has said that it synced what it had not, or forgot what it had: from then on what the host keeps is
+    /// worth nothing alone.
     pub fn has_lied(&self, host: HostId, at: Instant) -> bool {
         self.faults.iter().any(|entry| {
-            let is_lie = matches!(&entry.fault, Fault::LyingSyncs { host: liar, .. } if *liar == host);
+            let is_lie = matches!(
+                &entry.fault,
+                Fault::LyingSyncs { host: liar, .. } | Fault::BitFlips { host: liar, .. } if *liar == host
+            );
             is_lie && !entry.disabled && entry.at <= at
         })
+    }
+
+    /// By how much a host's clock may measure a stretch of time wrong.
+    pub fn drift(&self, span: Duration) -> Duration {
+        let mut all_ppm = 0;
+        for entry in self.faults.iter().filter(|entry| !entry.disabled) {
+            if let Fault::ClockDrift { by_ppm, .. } = &entry.fault {
+                all_ppm += by_ppm.unsigned_abs();
+            }
+        }
+        Duration::from_nanos(span.as_nanos() as u64 / 1_000_000 * all_ppm)
     }
 
     /// Whether a fault that slows or stops `host`'s disk overlaps a stretch of time.

@@ -187,7 +187,7 @@ impl Routes {
                 let what = format!("{address} is in the route of {topic} though its connection ended");
                 return unsafe_because(NAME, what);
             };
-            let late = heard.at + EXPIRY + SCAN + self.late;
+            let late = heard.at + EXPIRY + SCAN + cx.setup.drift(EXPIRY + SCAN) + self.late;
             if cx.at > late.max(self.resumed + SCAN + self.late) {
                 let what = format!(
                     "{address} is in the route of {topic} {} after it was last heard",
@@ -207,7 +207,7 @@ impl Routes {
                 continue;
             };
             self.looked += 1;
-            if cx.at < heard.at + EXPIRY && !loses_topics {
+            if cx.at + cx.setup.drift(EXPIRY) < heard.at + EXPIRY && !loses_topics {
                 let what = format!(
                     "{address} is gone from the route of {topic} {} after it was last heard at {}",
                     span(heard.at, cx.at),

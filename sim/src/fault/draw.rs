@@ -51,8 +51,11 @@ const BYTES_PER_S_MIN: u64 = 2 << 10;
 const BYTES_PER_S_MAX: u64 = 256 << 10;
 /// Clocks jump by a moment, or by an hour as when somebody mistakes summer time.
 const JUMP_MAX: Duration = Duration::from_secs(3_600);
+/// Quartz is off by some tens; a virtual machine that is moved, by more.
+const DRIFT_PPM_MAX: u64 = 1_000;
 /// One error alone and several in a row are different things.
 const ERRORS_MAX: u64 = 4;
+const FLIPS_MAX: u64 = 12;
 const OPERATION_MAX: u64 = 40;
 const MOMENTS_MAX: u64 = 12;
 /// Of so many deaths one comes at once, and the others in a disk operation: while something is written, not yet synced.
@@ -144,6 +147,9 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
         FaultKind::LyingSlaveDisk => {
             Fault::LyingSyncs { host: disks.last()?.host, lasts: spread(rng, PARTITION_MAX) }
         }
+        FaultKind::FlippedSlaveDisk => {
+            Fault::BitFlips { host: disks.last()?.host, count: 1 + rng.below(FLIPS_MAX) as u32 }
+        }
         FaultKind::WriteError => disk_errors(rng, &disks, DiskOperation::Write)?,
         FaultKind::ReadError => disk_errors(rng, &disks, DiskOperation::Read)?,
         FaultKind::JointDeath => {
@@ -172,6 +178,10 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             let by_ms = spread(rng, JUMP_MAX).as_millis() as i64;
             let by_ms = if rng.one_in(2) { by_ms } else { -by_ms };
             Fault::ClockJump { host: pick(rng, targets)?.host, by_ms, lasts: spread(rng, PARTITION_MAX) }
+        }
+        FaultKind::ClockDrift => {
+            let by_ppm = rng.below(2 * DRIFT_PPM_MAX) as i64 - DRIFT_PPM_MAX as i64;
+            Fault::ClockDrift { host: pick(rng, targets)?.host, by_ppm, lasts: spread(rng, PARTITION_MAX) }
         }
         FaultKind::DeathAtMoment => at_moment(rng, &disks, Death::Process)?,
         FaultKind::PowerLossAtMoment => at_moment(rng, &disks, Death::Power)?,
@@ -248,7 +258,12 @@ mod tests {
             kinds: [
                 FaultKind::USUAL,
                 &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError],
-                &[FaultKind::DeathAtMoment, FaultKind::PowerLossAtMoment, FaultKind::ClockJump],
+                &[
+                    FaultKind::DeathAtMoment,
+                    FaultKind::PowerLossAtMoment,
+                    FaultKind::ClockJump,
+                    FaultKind::ClockDrift,
+                ],
                 FaultKind::NETWORK,
             ]
             .concat(),
@@ -269,7 +284,7 @@ mod tests {
                 kinds.insert(entry.fault.kind());
             }
         }
-        assert_eq!(kinds.len(), 21, "every kind is drawn: {kinds:?}");
+        assert_eq!(kinds.len(), 22, "every kind is drawn: {kinds:?}");
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub enum FaultKind {
     DiskLoss,
     /// [`Fault::LyingSyncs`] of the last slave's.
     LyingSlaveDisk,
+    /// [`Fault::BitFlips`] of the last slave's.
+    FlippedSlaveDisk,
     /// [`Fault::DiskErrors`] of writes.
     WriteError,
     /// [`Fault::DiskErrors`] of reads.
@@ -98,6 +100,8 @@ pub enum FaultKind {
     Deafness,
     /// [`Fault::ClockJump`].
     ClockJump,
+    /// [`Fault::ClockDrift`].
+    ClockDrift,
     /// [`Fault::AtMoment`] of a process.
     DeathAtMoment,
     /// [`Fault::AtMoment`] of the power.
@@ -147,6 +151,7 @@ impl fmt::Display for FaultKind {
             FaultKind::FailedSync => "failed-sync",
             FaultKind::DiskLoss => "disk-loss",
             FaultKind::LyingSlaveDisk => "lying-slave-disk",
+            FaultKind::FlippedSlaveDisk => "flipped-slave-disk",
             FaultKind::WriteError => "write-error",
             FaultKind::ReadError => "read-error",
             FaultKind::JointDeath => "joint-death",
@@ -156,6 +161,7 @@ impl fmt::Display for FaultKind {
             FaultKind::Bandwidth => "bandwidth",
             FaultKind::Deafness => "deafness",
             FaultKind::ClockJump => "clock-jump",
+            FaultKind::ClockDrift => "clock-drift",
             FaultKind::DeathAtMoment => "death-at-moment",
             FaultKind::PowerLossAtMoment => "power-loss-at-moment",
         })
@@ -263,6 +269,13 @@ pub enum Fault {
         /// For how long.
         lasts: Duration,
     },
+    /// Bits of files turn over where they lie.
+    BitFlips {
+        /// Whose.
+        host: HostId,
+        /// How many.
+        count: u32,
+    },
     /// Operations of a disk fail. Afterwards a process that gave itself up for it is started again.
     DiskErrors {
         /// Whose.
@@ -336,6 +349,15 @@ pub enum Fault {
         host: HostId,
         /// By so many ms.
         by_ms: i64,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// Both clocks of a host gain or lose.
+    ClockDrift {
+        /// Whose.
+        host: HostId,
+        /// So many millionths.
+        by_ppm: i64,
         /// For how long.
         lasts: Duration,
     },
@@ -417,7 +439,7 @@ impl Fault {
             // Before the moments of a recovery comes another death.
             Fault::AtMoment { down, .. } => *down + DEATH_WINDOW + *down,
             Fault::FailedSync { .. } => FAILED_SYNC_WINDOW,
-            Fault::Reset { .. } => Duration::ZERO,
+            Fault::Reset { .. } | Fault::BitFlips { .. } => Duration::ZERO,
             Fault::Partition { lasts, .. }
             | Fault::Isolation { lasts, .. }
             | Fault::Pause { lasts, .. }
@@ -429,6 +451,7 @@ impl Fault {
             | Fault::Bandwidth { lasts, .. }
             | Fault::Deafness { lasts, .. }
             | Fault::ClockJump { lasts, .. }
+            | Fault::ClockDrift { lasts, .. }
             | Fault::DiskErrors { lasts, .. } => *lasts,
         }
     }
@@ -446,9 +469,11 @@ impl Fault {
             | Fault::DiskLoss { host, .. }
             | Fault::AtMoment { host, .. }
             | Fault::LyingSyncs { host, .. }
+            | Fault::BitFlips { host, .. }
             | Fault::DialRefusal { host, .. }
             | Fault::Deafness { host, .. }
             | Fault::ClockJump { host, .. }
+            | Fault::ClockDrift { host, .. }
             | Fault::SlowDisk { host, .. } => some.contains(host),
             Fault::PowerLoss { hosts, .. }
             | Fault::JointDeath { hosts, .. }
@@ -491,12 +516,14 @@ impl Fault {
             | Fault::AtMoment { .. }
             | Fault::JointDeath { .. }
             | Fault::LyingSyncs { .. }
+            | Fault::BitFlips { .. }
             | Fault::HalfOpen { .. }
             | Fault::DialRefusal { .. }
             | Fault::Clogging { .. }
             | Fault::Bandwidth { .. }
             | Fault::Deafness { .. }
             | Fault::ClockJump { .. }
+            | Fault::ClockDrift { .. }
             | Fault::DiskLoss { .. } => None,
         }
     }
@@ -518,6 +545,7 @@ impl Fault {
             Fault::FailedSync { .. } => FaultKind::FailedSync,
             Fault::DiskLoss { .. } => FaultKind::DiskLoss,
             Fault::LyingSyncs { .. } => FaultKind::LyingSlaveDisk,
+            Fault::BitFlips { .. } => FaultKind::FlippedSlaveDisk,
             Fault::DiskErrors { operation: DiskOperation::Write, .. } => FaultKind::WriteError,
             Fault::DiskErrors { operation: DiskOperation::Read, .. } => FaultKind::ReadError,
             Fault::JointDeath { .. } => FaultKind::JointDeath,
@@ -527,6 +555,7 @@ impl Fault {
             Fault::Bandwidth { .. } => FaultKind::Bandwidth,
             Fault::Deafness { .. } => FaultKind::Deafness,
             Fault::ClockJump { .. } => FaultKind::ClockJump,
+            Fault::ClockDrift { .. } => FaultKind::ClockDrift,
             Fault::AtMoment { death: Death::Process, .. } => FaultKind::DeathAtMoment,
             Fault::AtMoment { death: Death::Power, .. } => FaultKind::PowerLossAtMoment,
         }
@@ -582,6 +611,9 @@ impl Fault {
             Fault::ClockJump { host, by_ms, lasts } => {
                 format!("wall clock of {} off by {by_ms} ms more for {lasts:?}", name(host))
             }
+            Fault::ClockDrift { host, by_ppm, lasts } => {
+                format!("clocks of {} gain {by_ppm} millionths for {lasts:?}", name(host))
+            }
             Fault::FailedSync { host, count } => format!("{count} syncs of {} fail", name(host)),
             Fault::DiskLoss { host, down } => {
                 format!("{} dies and loses its disk, back after {down:?}", name(host))
@@ -599,6 +631,9 @@ impl Fault {
             }
             Fault::LyingSyncs { host, lasts } => {
                 format!("disk of {} says that it syncs, and does not, for {lasts:?}", name(host))
+            }
+            Fault::BitFlips { host, count } => {
+                format!("{count} bits turn over on the disk of {}", name(host))
             }
             Fault::DiskErrors { host, operation, count, lasts } => {
                 format!("disk of {}: the next {count} {operation:?}s fail, for {lasts:?}", name(host))

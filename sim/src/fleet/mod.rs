@@ -174,7 +174,12 @@ pub fn hosts(plan: &Plan, fleet: &FleetPlan) -> Vec<HostPlan> {
         for (host, starts) in [(layout.master(at), start), (layout.slave(at), slave_start)] {
             let config = broker_config(plan, fleet, layout, at, host, &servers);
             let listens = vec![(BROKER_PORT, Protocol::Remoting), (HA_PORT, Protocol::HaMaster)];
-            hosts.push(maker.host(host, listens, starts, move |life| life.run(Broker::new(config.clone()))));
+            let sizes = plan.sizes;
+            hosts.push(maker.host(host, listens, starts, move |mut life| {
+                let mut config = config.clone();
+                sizes.change(&mut config.store, &mut life);
+                life.run(Broker::new(config))
+            }));
         }
     }
     let masters: Vec<Arc<str>> =

@@ -129,6 +129,10 @@ impl<O: Observer> World<O> {
                 self.hosts[host.0].deafness += 1;
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
+            Fault::ClockDrift { host, by_ppm, lasts } => {
+                self.hosts[host.0].skew.drift(now, by_ppm);
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
             Fault::ClockJump { host, by_ms, lasts } => {
                 self.hosts[host.0].skew.jump(by_ms);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -146,6 +150,7 @@ impl<O: Observer> World<O> {
                 self.disk(host).lie_syncs(u32::MAX);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
+            Fault::BitFlips { host, count } => self.flip_bits(host, index, count),
             Fault::DiskErrors { host, operation, count, lasts } => {
                 self.let_fail(host, operation, count);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -162,6 +167,7 @@ impl<O: Observer> World<O> {
                 }
             }
             Fault::Reset { .. }
+            | Fault::BitFlips { .. }
             | Fault::HalfOpen { .. }
             | Fault::JointDeath { .. }
             | Fault::DiskLoss { .. } => {}
@@ -184,6 +190,10 @@ impl<O: Observer> World<O> {
                 self.hosts[host.0].deafness -= 1;
                 self.hear_again(host);
             }
+            Fault::ClockDrift { host, by_ppm, .. } => {
+                let now = self.engine.now();
+                self.hosts[host.0].skew.drift(now, -by_ppm);
+            }
             Fault::ClockJump { host, by_ms, .. } => self.hosts[host.0].skew.jump(-by_ms),
             Fault::Pause { host, .. } => self.resume(host, index),
             Fault::CleanStop { host, down } => self.end_stopped(host, index, down),
@@ -201,6 +211,19 @@ impl<O: Observer> World<O> {
                 self.let_fail(host, operation, 0);
                 self.restart_failed(host);
             }
+        }
+    }
+
+    /// Each of any byte of any file: a small file is hit as often as a large one.
+    fn flip_bits(&mut self, host: HostId, index: usize, count: u32) {
+        let mut rng = self.fault_rng.fork(&format!("{index} on {}", host.0));
+        let disk = self.disk(host);
+        let files: Vec<(String, u64)> = disk.files().filter(|(_, len)| *len > 0).collect();
+        for _ in 0..if files.is_empty() { 0 } else { count } {
+            let (path, len) = &files[rng.below(files.len() as u64) as usize];
+            // Most of a large file is room that nothing was written to.
+            let within = if rng.one_in(2) { *len } else { (*len).min(4096) };
+            disk.flip_bit(path, rng.below(within), rng.below(8) as u8);
         }
     }
 
