@@ -12,6 +12,7 @@ use gantry_disk::MemoryDisk;
 use serde::{Deserialize, Serialize};
 
 use super::rpc::{ClientEnv, Rpc};
+use super::script::{Script, Timed};
 use super::{ClientOptions, REQUEST_TIMEOUT, requests};
 use crate::history::Report;
 
@@ -36,6 +37,12 @@ pub struct TopicEdit {
     pub topic: u32,
     /// What.
     pub edit: Edit,
+}
+
+impl Timed for TopicEdit {
+    fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
 }
 
 /// Draws what is done between two times, to so many topics.
@@ -64,9 +71,7 @@ pub fn draw(rng: &mut Rng, edits: u32, topics: u32, from: Duration, until: Durat
 pub struct Administrator {
     options: ClientOptions,
     master: Arc<str>,
-    plan: Rc<Vec<TopicEdit>>,
-    origin: Instant,
-    next: usize,
+    script: Script<TopicEdit>,
     rpc: Rpc<()>,
 }
 
@@ -79,31 +84,17 @@ impl Administrator {
         at: Duration,
         now: Now,
     ) -> Administrator {
-        let at_ns = at.as_nanos() as u64;
-        Administrator {
-            options,
-            master,
-            next: plan.partition_point(|edit| edit.at_ns < at_ns),
-            plan,
-            origin: Instant::from_nanos(now.mono.as_nanos() - at_ns),
-            rpc: Rpc::default(),
-        }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.plan.get(self.next).map(|edit| self.origin + Duration::from_nanos(edit.at_ns))
+        Administrator { options, master, script: Script::new(plan, at, now), rpc: Rpc::default() }
     }
 
     fn perform(&mut self, now: Now, env: &mut ClientEnv<'_>) {
-        while self.due().is_some_and(|due| due <= now.mono) {
-            let TopicEdit { topic, edit, .. } = &self.plan[self.next];
+        while let Some(TopicEdit { topic, edit, .. }) = self.script.take(now) {
             let topic = format!("edited-{topic}");
             let (address, command) = match edit {
                 Edit::Put(queues) => (&self.master, requests::make_topic(&topic, *queues)),
                 Edit::Delete => (&self.master, requests::delete_topic(&topic)),
                 Edit::DeleteThere => (self.options.names.asked(), requests::delete_topic_there(&topic)),
             };
-            self.next += 1;
             self.rpc.call(now, env, address, command, REQUEST_TIMEOUT, ());
         }
     }
@@ -125,7 +116,7 @@ impl Machine<MemoryDisk> for Administrator {
     }
 
     fn deadline(&self) -> Option<(Instant, &'static str)> {
-        let at = self.rpc.deadline().into_iter().chain(self.due()).min();
+        let at = self.rpc.deadline().into_iter().chain(self.script.due()).min();
         at.map(|at| (at, "administrate"))
     }
 }

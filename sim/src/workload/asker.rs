@@ -13,6 +13,7 @@ use super::delayer::DelayedSend;
 use super::desk::{Desk, RETRY_DELAY};
 use super::requests::{self, Outgoing, reply, reply_number};
 use super::rpc::{ClientEnv, Event};
+use super::script::Script;
 use super::{ClientOptions, REQUEST_TIMEOUT, producer, record};
 use crate::history::{AskReport, Found, MessageId, Outcome, Question, Report};
 
@@ -50,9 +51,7 @@ struct Known {
 /// See the [module](self).
 pub struct Asker {
     desk: Desk<Tag>,
-    plan: Rc<Vec<DelayedSend>>,
-    origin: Instant,
-    next: usize,
+    script: Script<DelayedSend>,
     waiting: VecDeque<Job>,
     known: Vec<Known>,
     /// A queue, and when a message was stored there.
@@ -66,12 +65,9 @@ pub struct Asker {
 impl Asker {
     /// A life that begins `at` after the world did, and leaves out what was due before.
     pub fn new(options: ClientOptions, plan: Rc<Vec<DelayedSend>>, at: Duration, now: Now) -> Asker {
-        let at_ns = at.as_nanos() as u64;
         Asker {
             desk: Desk::new(options, None, now),
-            next: plan.partition_point(|send| send.at_ns < at_ns),
-            plan,
-            origin: Instant::from_nanos(now.mono.as_nanos() - at_ns),
+            script: Script::new(plan, at, now),
             waiting: VecDeque::new(),
             known: Vec::new(),
             times: Vec::new(),
@@ -79,10 +75,6 @@ impl Asker {
             asking: false,
             ask_at: now.mono,
         }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.plan.get(self.next).map(|send| self.origin + Duration::from_nanos(send.at_ns))
     }
 
     fn on_event(&mut self, now: Now, event: Event<Tag>, env: &mut ClientEnv<'_>) {
@@ -129,10 +121,9 @@ impl Asker {
     }
 
     fn send(&mut self, now: Now, env: &mut ClientEnv<'_>) {
-        while self.due().is_some_and(|due| due <= now.mono) {
-            let send = self.plan[self.next].clone();
-            self.waiting.push_back(Job { send, attempt: 0, not_before: now.mono });
-            self.next += 1;
+        while let Some(send) = self.script.take(now) {
+            let job = Job { send: send.clone(), attempt: 0, not_before: now.mono };
+            self.waiting.push_back(job);
         }
         for _ in 0..self.waiting.len() {
             let Some(job) = self.waiting.pop_front() else { break };
@@ -159,7 +150,7 @@ impl Asker {
         let turn = self.asked / 4;
         let at = if turn.is_multiple_of(2) { self.known.len() - 1 } else { (turn / 2) % self.known.len() };
         let known = self.known[at];
-        let asked = Instant::from_nanos((now.mono - self.origin).as_nanos() as u64);
+        let asked = Instant::from_nanos((now.mono - self.script.origin()).as_nanos() as u64);
         let (command, question) = match self.asked % 4 {
             0 => {
                 let question = Question::Key { message: known.id.message };
@@ -255,6 +246,6 @@ impl Machine<MemoryDisk> for Asker {
     fn deadline(&self) -> Option<(Instant, &'static str)> {
         let ask = (!self.asking && !self.known.is_empty()).then_some(self.ask_at);
         let jobs = self.waiting.iter().map(|job| job.not_before);
-        self.desk.work_deadline(jobs.chain(ask).chain(self.due()))
+        self.desk.work_deadline(jobs.chain(ask).chain(self.script.due()))
     }
 }

@@ -16,6 +16,7 @@ use gantry_disk::MemoryDisk;
 use serde::{Deserialize, Serialize};
 
 use super::rpc::{ClientEnv, Rpc};
+use super::script::{Script, Timed};
 use super::{ClientOptions, REQUEST_TIMEOUT};
 use crate::history::Report;
 
@@ -167,6 +168,12 @@ pub struct Word {
     pub draw: u32,
 }
 
+impl Timed for Word {
+    fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
+}
+
 /// Draws so many between two times.
 pub fn draw(rng: &mut Rng, count: u32, from: Duration, until: Duration) -> Vec<Word> {
     let span = (until - from).as_nanos() as u64;
@@ -180,9 +187,7 @@ pub fn draw(rng: &mut Rng, count: u32, from: Duration, until: Duration) -> Vec<W
 pub struct Babbler {
     options: ClientOptions,
     master: Arc<str>,
-    plan: Rc<Vec<Word>>,
-    origin: Instant,
-    next: usize,
+    script: Script<Word>,
     rpc: Rpc<()>,
 }
 
@@ -195,25 +200,12 @@ impl Babbler {
         at: Duration,
         now: Now,
     ) -> Babbler {
-        let at_ns = at.as_nanos() as u64;
-        Babbler {
-            options,
-            master,
-            next: plan.partition_point(|word| word.at_ns < at_ns),
-            plan,
-            origin: Instant::from_nanos(now.mono.as_nanos() - at_ns),
-            rpc: Rpc::default(),
-        }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.plan.get(self.next).map(|word| self.origin + Duration::from_nanos(word.at_ns))
+        Babbler { options, master, script: Script::new(plan, at, now), rpc: Rpc::default() }
     }
 
     fn speak(&mut self, now: Now, env: &mut ClientEnv<'_>) {
-        while self.due().is_some_and(|due| due <= now.mono) {
-            let mut rng = Rng::from_seed(self.plan[self.next].draw.into());
-            self.next += 1;
+        while let Some(word) = self.script.take(now) {
+            let mut rng = Rng::from_seed(word.draw.into());
             let command = command(&mut rng);
             let address = if rng.one_in(4) { self.options.names.asked() } else { &self.master };
             self.rpc.call(now, env, address, command, REQUEST_TIMEOUT, ());
@@ -263,7 +255,7 @@ impl Machine<MemoryDisk> for Babbler {
     }
 
     fn deadline(&self) -> Option<(Instant, &'static str)> {
-        let at = self.rpc.deadline().into_iter().chain(self.due()).min();
+        let at = self.rpc.deadline().into_iter().chain(self.script.due()).min();
         at.map(|at| (at, "babble"))
     }
 }

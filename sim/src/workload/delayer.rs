@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::desk::{Desk, Doing, PULL_GRACE, Pulled, RETRY_DELAY, read_pull};
 use super::requests::{self, Outgoing, Pull};
 use super::rpc::{ClientEnv, Event};
+use super::script::{Script, Timed};
 use super::{ClientOptions, REQUEST_TIMEOUT, producer};
 use crate::history::{DelayReport, MessageId, Outcome, Report};
 
@@ -37,6 +38,12 @@ pub struct DelayedSend {
     pub level: u8,
     /// Where to.
     pub queue: i32,
+}
+
+impl Timed for DelayedSend {
+    fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
 }
 
 /// Draws what is sent between two times.
@@ -79,9 +86,7 @@ struct Lane {
 /// See the [module](self).
 pub struct Delayer {
     desk: Desk<Tag>,
-    plan: Rc<Vec<DelayedSend>>,
-    origin: Instant,
-    next: usize,
+    script: Script<DelayedSend>,
     waiting: VecDeque<Job>,
     lanes: Vec<Lane>,
     /// Masters that were left.
@@ -91,21 +96,14 @@ pub struct Delayer {
 impl Delayer {
     /// A life that begins `at` after the world did, and leaves out what was due before.
     pub fn new(options: ClientOptions, plan: Rc<Vec<DelayedSend>>, at: Duration, now: Now) -> Delayer {
-        let at_ns = at.as_nanos() as u64;
         let lane = |_| Lane { next: 0, doing: Doing::Nothing(now.mono) };
         Delayer {
             desk: Desk::new(options, None, now),
-            next: plan.partition_point(|send| send.at_ns < at_ns),
-            plan,
-            origin: Instant::from_nanos(now.mono.as_nanos() - at_ns),
+            script: Script::new(plan, at, now),
             waiting: VecDeque::new(),
             lanes: (0..QUEUES).map(lane).collect(),
             moves: 0,
         }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.plan.get(self.next).map(|send| self.origin + Duration::from_nanos(send.at_ns))
     }
 
     fn on_event(&mut self, now: Now, event: Event<Tag>, env: &mut ClientEnv<'_>) {
@@ -165,10 +163,9 @@ impl Delayer {
     }
 
     fn send(&mut self, now: Now, env: &mut ClientEnv<'_>) {
-        while self.due().is_some_and(|due| due <= now.mono) {
-            let send = self.plan[self.next].clone();
-            self.waiting.push_back(Job { send, attempt: 0, not_before: now.mono });
-            self.next += 1;
+        while let Some(send) = self.script.take(now) {
+            let job = Job { send: send.clone(), attempt: 0, not_before: now.mono };
+            self.waiting.push_back(job);
         }
         for _ in 0..self.waiting.len() {
             let Some(job) = self.waiting.pop_front() else { break };
@@ -238,6 +235,6 @@ impl Machine<MemoryDisk> for Delayer {
     fn deadline(&self) -> Option<(Instant, &'static str)> {
         let lanes = self.lanes.iter().filter_map(|lane| lane.doing.may_go_on());
         let jobs = self.waiting.iter().map(|job| job.not_before);
-        self.desk.work_deadline(lanes.chain(jobs).chain(self.due()))
+        self.desk.work_deadline(lanes.chain(jobs).chain(self.script.due()))
     }
 }

@@ -16,6 +16,7 @@ use super::delayer::DelayedSend;
 use super::desk::{Desk, Doing, PULL_GRACE, Pulled, RETRY_DELAY, read_pull};
 use super::requests::{self, Outgoing, Pull, reply_number};
 use super::rpc::{ClientEnv, Event};
+use super::script::Script;
 use super::{ClientOptions, REQUEST_TIMEOUT, producer};
 use crate::history::{InsistReport, MessageId, OncePlace, Outcome, Report};
 
@@ -59,10 +60,8 @@ struct Lane {
 /// See the [module](self).
 pub struct Insister {
     desk: Desk<Tag>,
-    plan: Rc<Vec<DelayedSend>>,
-    origin: Instant,
+    script: Script<DelayedSend>,
     audit_at: Instant,
-    next: usize,
     waiting: VecDeque<Job>,
     lanes: Vec<Lane>,
 }
@@ -82,23 +81,16 @@ impl Insister {
         audit_at: Duration,
         now: Now,
     ) -> Insister {
-        let at_ns = at.as_nanos() as u64;
-        let origin = Instant::from_nanos(now.mono.as_nanos() - at_ns);
-        let audit_at = origin + audit_at;
+        let script = Script::new(plan, at, now);
+        let audit_at = script.origin() + audit_at;
         let lane = |_| Lane { next: 0, doing: Doing::Nothing(audit_at) };
         Insister {
             desk: Desk::new(options, None, now),
-            next: plan.partition_point(|send| send.at_ns < at_ns),
-            plan,
-            origin,
+            script,
             audit_at,
             waiting: VecDeque::new(),
             lanes: (0..QUEUES).map(lane).collect(),
         }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.plan.get(self.next).map(|send| self.origin + Duration::from_nanos(send.at_ns))
     }
 
     fn on_event(&mut self, now: Now, event: Event<Tag>, env: &mut ClientEnv<'_>) {
@@ -158,11 +150,10 @@ impl Insister {
     }
 
     fn send(&mut self, now: Now, env: &mut ClientEnv<'_>) {
-        while self.due().is_some_and(|due| due <= now.mono) {
-            let send = self.plan[self.next].clone();
+        while let Some(send) = self.script.take(now) {
+            let send = send.clone();
             let echoes = env.rng.below(3) as u32;
             self.waiting.push_back(Job { send, attempt: 0, again: false, echoes, not_before: now.mono });
-            self.next += 1;
         }
         for _ in 0..self.waiting.len() {
             let Some(mut job) = self.waiting.pop_front() else { break };
@@ -271,6 +262,6 @@ impl Machine<MemoryDisk> for Insister {
     fn deadline(&self) -> Option<(Instant, &'static str)> {
         let lanes = self.lanes.iter().filter_map(|lane| lane.doing.may_go_on());
         let jobs = self.waiting.iter().map(|job| job.not_before);
-        self.desk.work_deadline(lanes.chain(jobs).chain(self.due()))
+        self.desk.work_deadline(lanes.chain(jobs).chain(self.script.due()))
     }
 }

@@ -18,6 +18,7 @@ use super::desk::{Desk, Pulled, RETRY_DELAY, read_pull};
 use super::ordered::BROKER;
 use super::requests::{self, Outgoing, Pull, code, reply};
 use super::rpc::{ClientEnv, Event};
+use super::script::{Script, Timed};
 use super::{ClientOptions, REQUEST_TIMEOUT, producer};
 use crate::history::{AdminReport, MessageId, Outcome, Report};
 
@@ -48,6 +49,12 @@ pub struct Order {
     pub at_ns: u64,
     /// What.
     pub act: Act,
+}
+
+impl Timed for Order {
+    fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
 }
 
 /// What an order is about. Names are numbers.
@@ -206,9 +213,7 @@ enum Tag {
 /// See the [module](self).
 pub struct Manager {
     desk: Desk<Tag>,
-    plan: Rc<Vec<Order>>,
-    origin: Instant,
-    next: usize,
+    script: Script<Order>,
     steps: VecDeque<Step>,
     attempts: u32,
     not_before: Instant,
@@ -226,16 +231,13 @@ pub struct Manager {
 impl Manager {
     /// A life that begins `at` after the world did, and leaves out what was due before.
     pub fn new(options: ClientOptions, plan: Rc<Vec<Order>>, at: Duration, now: Now) -> Manager {
-        let at_ns = at.as_nanos() as u64;
         Manager {
             desk: Desk::new(options, None, now),
-            next: plan.partition_point(|order| order.at_ns < at_ns),
-            plan,
-            origin: Instant::from_nanos(now.mono.as_nanos() - at_ns),
+            script: Script::new(plan, at, now),
             // A life that ended in between has left the permission wiped: clients that look for it find nothing to read.
             steps: VecDeque::from([add_write_perm()]),
             // Attempts of different lives are different messages.
-            attempts: (at_ns / 1_000_000) as u32,
+            attempts: at.as_millis() as u32,
             not_before: now.mono,
             busy: false,
             queues: BTreeMap::new(),
@@ -245,10 +247,6 @@ impl Manager {
             looking: false,
             look_at: now.mono,
         }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.plan.get(self.next).map(|order| self.origin + Duration::from_nanos(order.at_ns))
     }
 
     fn begin(&mut self, act: &Act) {
@@ -342,9 +340,10 @@ impl Manager {
     }
 
     fn work(&mut self, now: Now, env: &mut ClientEnv<'_>) {
-        if self.steps.is_empty() && self.due().is_some_and(|due| due <= now.mono) {
-            let act = self.plan[self.next].act.clone();
-            self.next += 1;
+        if self.steps.is_empty()
+            && let Some(order) = self.script.take(now)
+        {
+            let act = order.act.clone();
             self.begin(&act);
         }
         let Some(step) = self.steps.front().filter(|_| !self.busy && self.not_before <= now.mono) else {
@@ -566,7 +565,8 @@ impl Machine<MemoryDisk> for Manager {
 
     fn deadline(&self) -> Option<(Instant, &'static str)> {
         let look = (!self.looking).then_some(self.look_at);
-        let work = if self.steps.is_empty() { self.due() } else { (!self.busy).then_some(self.not_before) };
+        let work =
+            if self.steps.is_empty() { self.script.due() } else { (!self.busy).then_some(self.not_before) };
         self.desk.work_deadline(look.into_iter().chain(work))
     }
 }

@@ -24,6 +24,7 @@ pub mod requests;
 pub mod retrier;
 pub mod route;
 pub mod rpc;
+pub mod script;
 pub mod steward;
 pub mod watcher;
 
