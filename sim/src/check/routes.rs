@@ -43,8 +43,8 @@ struct Asked {
 pub struct Routes {
     server: HostId,
     heard: Rc<BTreeMap<String, Heard>>,
-    /// Addresses that each topic's route has shown, and must go on showing.
-    shown: BTreeMap<String, BTreeSet<String>>,
+    /// Addresses that each topic's route has shown, and must go on showing, and when it was last asked for.
+    shown: BTreeMap<String, (Instant, BTreeSet<String>)>,
     asked: BTreeMap<(ConnId, i32), Asked>,
     resumed: Instant,
     /// For so long after it was seen that a connection ended, its end may be news to the name server; and so much later than it happens
@@ -129,7 +129,7 @@ impl Routes {
 
     fn drop_address(&mut self, address: &str) {
         Rc::make_mut(&mut self.heard).remove(address);
-        for addresses in self.shown.values_mut() {
+        for (_, addresses) in self.shown.values_mut() {
             addresses.remove(address);
         }
     }
@@ -201,7 +201,9 @@ impl Routes {
             cx.setup.faults.iter().any(|entry| {
                 !entry.disabled && entry.fault.kind() == FaultKind::DiskLoss && entry.at <= cx.at
             });
-        let shown = self.shown.remove(&topic).unwrap_or_default();
+        let (asked, shown) = self.shown.remove(&topic).unwrap_or_default();
+        // So does a broker whose power failed before the file of topics had one that was made just then.
+        let loses_topics = loses_topics || cx.ledger.power_losses().iter().any(|(_, at)| *at >= asked);
         for address in shown.iter().filter(|address| !addresses.contains(*address)) {
             let Some(heard) = heard.get(address).filter(|heard| !self.is_ending(heard.conn)) else {
                 continue;
@@ -216,7 +218,7 @@ impl Routes {
                 return unsafe_because(NAME, what);
             }
         }
-        self.shown.insert(topic, addresses);
+        self.shown.insert(topic, (cx.at, addresses));
         Ok(())
     }
 }
