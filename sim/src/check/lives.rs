@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 
 use gantry_core::broker::Broker;
 use gantry_core::io::ConnId;
-use gantry_core::wire::{Command, Packet};
+use gantry_core::wire::Command;
 
 use super::told::RequestKey;
 use super::{Checker, Cx, Verdict, stuck_because, unsafe_because};
 use crate::history::MessageId;
-use crate::process::Seen;
 use crate::workload::manager::{self, NAMES, QUEUES_MAX};
 use crate::workload::record;
 use crate::workload::requests::{code, reply, reply_number};
@@ -176,27 +175,14 @@ impl Checker for Lives {
         if cx.host != cx.setup.cast.master {
             return Ok(());
         }
-        match fact {
-            Fact::Died(_) => self.pending.clear(),
-            Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) })
-                if !command.is_response() =>
-            {
-                self.on_request(*conn, command);
-            }
-            Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) }) if command.is_response() => {
-                return self.on_answer(*conn, command);
-            }
-            Fact::Started { .. }
-            | Fact::AskedToStop { .. }
-            | Fact::PowerLost
-            | Fact::Failed { .. }
-            | Fact::Paused
-            | Fact::Resumed
-            | Fact::Seen(_)
-            | Fact::TurnEnded { .. }
-            | Fact::Report(_)
-            | Fact::DiskCompleted { .. }
-            | Fact::Log(_) => {}
+        if let Fact::Died(_) = fact {
+            self.pending.clear();
+        }
+        if let Some((conn, command)) = fact.asked() {
+            self.on_request(conn, command);
+        }
+        if let Some((conn, command)) = fact.answered() {
+            return self.on_answer(conn, command);
         }
         Ok(())
     }

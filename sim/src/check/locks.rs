@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
-use gantry_core::wire::{Command, Packet};
+use gantry_core::wire::Command;
 use serde_json::Value;
 
 use super::{Checker, Cx, Verdict, secs, unsafe_because};
-use crate::process::Seen;
 use crate::workload::requests::code;
 use crate::world::Fact;
 
@@ -118,15 +117,11 @@ impl Checker for Locks {
         if let Fact::Died(_) = fact {
             *self = Locks { looked: self.looked, ..Locks::default() };
         }
-        if let Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) }) = fact
-            && !command.is_response()
-        {
-            self.on_request(*conn, command);
+        if let Some((conn, command)) = fact.asked() {
+            self.on_request(conn, command);
         }
-        if let Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) }) = fact
-            && command.is_response()
-        {
-            return self.on_answer(cx, *conn, command);
+        if let Some((conn, command)) = fact.answered() {
+            return self.on_answer(cx, conn, command);
         }
         Ok(())
     }

@@ -12,13 +12,12 @@ use std::collections::BTreeMap;
 
 use gantry_core::io::ConnId;
 use gantry_core::time::{Duration, Instant};
-use gantry_core::wire::{Command, Packet};
+use gantry_core::wire::Command;
 
 use super::told::{RequestKey, ids_of, physical_offsets};
 use super::{Checker, Cx, Flush, Replication, Setup, Verdict, secs, stuck_because, unsafe_because};
 use crate::fault::Fault;
 use crate::history::{InsistReport, MessageId, OncePlace, Report};
-use crate::process::Seen;
 use crate::workload::insister;
 use crate::workload::requests::reply;
 use crate::world::Fact;
@@ -103,29 +102,14 @@ impl Checker for Once {
 
     fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
         if cx.host == cx.setup.cast.master {
-            match fact {
-                Fact::Died(_) => self.pending.clear(),
-                Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) })
-                    if !command.is_response() =>
-                {
-                    self.on_request(cx.at, *conn, command);
-                }
-                Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) })
-                    if command.is_response() =>
-                {
-                    return self.on_answer(cx, *conn, command);
-                }
-                Fact::Started { .. }
-                | Fact::AskedToStop { .. }
-                | Fact::PowerLost
-                | Fact::Failed { .. }
-                | Fact::Paused
-                | Fact::Resumed
-                | Fact::Seen(_)
-                | Fact::TurnEnded { .. }
-                | Fact::Report(_)
-                | Fact::DiskCompleted { .. }
-                | Fact::Log(_) => {}
+            if let Fact::Died(_) = fact {
+                self.pending.clear();
+            }
+            if let Some((conn, command)) = fact.asked() {
+                self.on_request(cx.at, conn, command);
+            }
+            if let Some((conn, command)) = fact.answered() {
+                return self.on_answer(cx, conn, command);
             }
         }
         let Fact::Report(Report::Insist(report)) = fact else { return Ok(()) };

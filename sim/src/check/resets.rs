@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_core::io::ConnId;
-use gantry_core::wire::{Command, Packet};
+use gantry_core::wire::Command;
 
 use super::told::{RequestKey, Told};
 use super::{Checker, Cx, Verdict, unsafe_because};
@@ -150,14 +150,12 @@ impl Checker for Resets {
         if cx.host != cx.setup.cast.master {
             return Ok(());
         }
-        if let Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) }) = fact
+        if let Some((conn, command)) = fact.asked()
             && command.code == code::INVOKE_BROKER_TO_RESET_OFFSET
         {
-            self.asked.push(RequestKey { conn: *conn, opaque: command.opaque });
-        } else if let Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) }) = fact
-            && command.is_response()
-        {
-            self.on_answer(*conn, command);
+            self.asked.push(RequestKey { conn, opaque: command.opaque });
+        } else if let Some((conn, command)) = fact.answered() {
+            self.on_answer(conn, command);
         } else if let Fact::Seen(Seen::Closed { conn, .. }) = fact {
             self.gone.push(*conn);
         } else if let Fact::TurnEnded { .. } = fact {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use gantry_core::io::{ConnId, SyncId};
 use gantry_core::time::Instant;
-use gantry_core::wire::{Command, Packet};
+use gantry_core::wire::Command;
 
 use super::{Checker, Cx, Verdict, secs, unsafe_because};
 use crate::process::Seen;
@@ -78,16 +78,13 @@ impl Checker for Settled {
         {
             self.durable.insert(path, since);
         }
-        if let Seen::Received { conn, packet: Packet::Command(command) } = seen
-            && !command.is_response()
+        if let Some((conn, command)) = fact.asked()
             && let Some(file) = file_of(command.code)
         {
-            self.asked.insert((*conn, command.opaque), (file, cx.at));
+            self.asked.insert((conn, command.opaque), (file, cx.at));
         }
-        if let Seen::Send { conn, packet: Packet::Command(command) } = seen
-            && command.is_response()
-        {
-            return self.on_answer(*conn, command);
+        if let Some((conn, command)) = fact.answered() {
+            return self.on_answer(conn, command);
         }
         Ok(())
     }

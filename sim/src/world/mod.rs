@@ -27,6 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use gantry_core::io::{ConnId, DiskError, Machine, Now, Protocol};
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant, WallMs};
+use gantry_core::wire::{Command, Packet};
 use gantry_disk::{CAPACITY_DEFAULT_BYTES, MemoryDisk, Ticket};
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +155,20 @@ pub enum Fact<'a> {
     },
     /// The machine wrote a line to its log.
     Log(&'a Line),
+}
+
+impl<'a> Fact<'a> {
+    /// The request that came in, and over which connection.
+    pub fn asked(&self) -> Option<(ConnId, &'a Command)> {
+        let Fact::Seen(Seen::Received { conn, packet: Packet::Command(command) }) = self else { return None };
+        (!command.is_response()).then_some((*conn, command))
+    }
+
+    /// The answer that went out.
+    pub fn answered(&self) -> Option<(ConnId, &'a Command)> {
+        let Fact::Seen(Seen::Send { conn, packet: Packet::Command(command) }) = self else { return None };
+        command.is_response().then_some((*conn, command))
+    }
 }
 
 /// Looks at everything that happens.
