@@ -105,6 +105,7 @@ probes! {
         SlaveReads: "a slave answers a pull with messages",
         SlaveFallsBehind: "a slave falls so far behind that it counts no more",
         SlaveLacks: "a slave follows that lacks the beginning of its master's log",
+        ReserveGivenUp: "the room kept in reserve is used, for the disk is full",
         SlaveShortOfRoom: "a slave takes nothing from its master, for want of room",
         TailTaken: "a master that crashed takes home what a slave has kept",
         TailNotHeard: "a master that crashed starts without having heard all its slaves",

@@ -314,6 +314,7 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
             config.ha_master_addr = None;
         }
     }
+    config.metadata_in_log = !plan.polls_tables;
     // Longer than any fault: what a slave has is always heard of.
     config.ha.tail_wait = Duration::from_secs(600);
     config.store = store_config(plan, config.store);
@@ -336,6 +337,7 @@ pub(crate) fn store_config(plan: &Plan, usual: StoreConfig) -> StoreConfig {
         // But for worlds in which old messages go, checkers do not know of any that were removed to make room.
         cleans_forcibly: false,
         recover_slice_bytes: plan.sizes.recover_slice_bytes,
+        reserve_bytes: plan.sizes.reserve_bytes,
         // Small enough to be full now and then, where segments are small too.
         index_slots: if tiny { 50 } else { usual.index_slots },
         index_entries: if tiny { 120 } else { usual.index_entries },

@@ -116,6 +116,14 @@ impl Takeover {
         FaultEntry { at: self.promoted_at, fault, disabled: false }
     }
 
+    /// The follower asks for the tables again before it has its master's log again, and that is the last that it hears: then it knows of
+    /// commits of messages that it does not have.
+    fn lag(&self, rng: &mut Rng) -> FaultEntry {
+        let before = Duration::from_millis(3_000 + rng.below(2_000));
+        let at = Instant::from_nanos(self.at.as_nanos() - before.as_nanos() as u64);
+        FaultEntry { at, fault: Fault::Reset { a: CAST.master, b: CAST.follower }, disabled: false }
+    }
+
     /// What happens to the old master.
     fn faults(&self, second: bool) -> Vec<FaultEntry> {
         let entry = |at, fault| FaultEntry { at, fault, disabled: false };
@@ -192,6 +200,9 @@ pub struct Sizes {
     /// Whether somebody changes what may be changed before each start.
     #[serde(default)]
     pub changes: bool,
+    /// Room kept in reserve, in bytes.
+    #[serde(default)]
+    pub reserve_bytes: u64,
 }
 
 /// A world to be.
@@ -228,6 +239,9 @@ pub struct Plan {
     /// The follower takes the master's place.
     #[serde(default)]
     pub takeover: Option<Takeover>,
+    /// Slaves poll their master for its tables, as RocketMQ's do, instead of taking them from its log.
+    #[serde(default)]
+    pub polls_tables: bool,
     /// When old messages go.
     #[serde(default)]
     pub retention: Option<Retention>,
@@ -348,11 +362,19 @@ impl Plan {
         let until = scenario.sends_until();
         let mut sizes = Sizes::draw(&mut root.fork("sizes"), !scenario.retention);
         let retention = scenario.retention.then(|| {
-            Retention::draw(&mut root.fork("retention"), sizes.segment_bytes, scenario.sends_until())
+            let rng = &mut root.fork("retention");
+            Retention::draw(rng, sizes.segment_bytes, scenario.topics, scenario.sends_until())
         });
         sizes.changes = root.fork("settings").one_in(CHANGES_IN);
         if retention.as_ref().is_some_and(|retention| retention.disk_bytes.is_some()) {
             sizes.queue_file_entries = sizes.queue_file_entries.max(QUEUE_FILE_ENTRIES_LEAST);
+        }
+        let mut tables = root.fork("tables");
+        // What is delivered of delayed messages is told by the log alone, and so is how far emptied queues went.
+        let may_poll = !scenario.retention && !scenario.clients.contains(&ClientKind::Delayer);
+        let polls_tables = takeover.is_some() && may_poll && tables.one_in(4);
+        if let Some(takeover) = takeover.filter(|_| polls_tables && tables.one_in(2)) {
+            faults.push(takeover.lag(&mut tables));
         }
         let (consumer, auditor) = readers(&mut root.fork("readers"), scenario.topics);
         Plan {
@@ -370,6 +392,7 @@ impl Plan {
             follower: scenario.follower,
             second: scenario.second_follower,
             takeover,
+            polls_tables,
             retention,
             name_servers,
             names_start,
@@ -449,6 +472,7 @@ impl Plan {
             ends_at: self.ends_at,
             audit_at: self.audit_at,
             takeover: self.takeover.is_some(),
+            polls_tables: self.polls_tables,
             has_follower: self.follower,
             second: self.second.then_some(SECOND),
             topics: self.topics,
@@ -528,6 +552,7 @@ impl Sizes {
                 recover_slice_bytes: 4 << 20,
                 cold_per_mille,
                 changes: false,
+                reserve_bytes: 64 << 20,
             };
         }
         Sizes {
@@ -538,6 +563,8 @@ impl Sizes {
             recover_slice_bytes: 512 << rng.below(8),
             cold_per_mille,
             changes: false,
+            // None, a page, or room for most of what a small store has to write.
+            reserve_bytes: [0, 4096, 40 * 4096][rng.below(3) as usize],
         }
     }
 

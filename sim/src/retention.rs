@@ -7,6 +7,7 @@ use gantry_core::time::{Duration, WallMs};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::WALL_AT_START_MS;
+use crate::workload::producer::QUEUES;
 use crate::workload::requests::code;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -19,6 +20,8 @@ const DISK_BYTES_LEAST: u64 = 400_000;
 const DISK_BYTES_MORE: u64 = 300_000;
 /// A file takes a page at least: on a small disk those of queues are not smaller than this.
 pub const QUEUE_FILE_ENTRIES_LEAST: u64 = 40;
+/// Pages that a small store writes beside those of the queues of its topics: of its own topics, of keys, and of tables.
+const OTHER_PAGES: u64 = 16;
 /// Wishes of an administrator's at most.
 const WISHES_MAX: u64 = 8;
 
@@ -35,6 +38,9 @@ pub struct Retention {
     pub clean_interval: Duration,
     /// The size of a broker's disk, where it has to be made room on.
     pub disk_bytes: Option<u64>,
+    /// Room kept in reserve on it.
+    #[serde(default)]
+    pub reserve_bytes: u64,
     /// Above so many per cent of it, what is past its time goes at any hour.
     pub used_percent: u64,
     /// Above so many, the oldest goes whatever its age.
@@ -53,8 +59,8 @@ pub struct Wish {
 }
 
 impl Retention {
-    /// Draws it for a world with segments of this size, in which messages are sent up to `until`.
-    pub fn draw(rng: &mut Rng, segment_bytes: u64, until: Duration) -> Retention {
+    /// Draws it for a world with segments of this size and so many topics, in which messages are sent up to `until`.
+    pub fn draw(rng: &mut Rng, segment_bytes: u64, topics: u8, until: Duration) -> Retention {
         let until_ns = until.as_nanos() as u64;
         // Local time is such that the hour begins somewhen in the world, or is hours away, or every hour is one.
         let begins_ms = rng.below(until_ns) as i64 / 1_000_000;
@@ -64,9 +70,10 @@ impl Retention {
             _ => ((0..24).collect(), 0),
         };
         let hour_ms = i64::from(DELETE_HOUR) * HOUR_MS;
-        let disk_bytes = rng
-            .one_in(2)
-            .then(|| DISK_BYTES_LEAST.max(segment_bytes * SEGMENTS_LEAST) + rng.below(DISK_BYTES_MORE));
+        let reserve_bytes = (u64::from(topics) * QUEUES + OTHER_PAGES) * 4096;
+        let disk_bytes = rng.one_in(2).then(|| {
+            DISK_BYTES_LEAST.max(segment_bytes * SEGMENTS_LEAST) + reserve_bytes + rng.below(DISK_BYTES_MORE)
+        });
         let wishes = (0..rng.below(WISHES_MAX + 1)).map(|_| {
             let is_log = rng.below(4) > 0;
             let code = if is_log { code::DELETE_EXPIRED_COMMITLOG } else { code::CLEAN_EXPIRED_CONSUMEQUEUE };
@@ -82,6 +89,7 @@ impl Retention {
                 500 + rng.below(if disk_bytes.is_some() { 1_500 } else { 10_000 }),
             ),
             disk_bytes,
+            reserve_bytes: if disk_bytes.is_some() { reserve_bytes } else { 0 },
             used_percent: 40 + rng.below(20),
             clean_percent: 60 + rng.below(15),
             wishes,
@@ -94,6 +102,7 @@ impl Retention {
         store.delete_hours.clone_from(&self.delete_hours);
         store.time_zone_offset_ms = self.time_zone_offset_ms;
         store.clean_interval = self.clean_interval;
+        store.reserve_bytes = self.reserve_bytes;
         store.cleans_forcibly = self.disk_bytes.is_some();
         store.disk_max_used_percent = self.used_percent;
         store.disk_clean_percent = self.clean_percent;
@@ -121,7 +130,7 @@ mod tests {
         let at = |secs: i64| WallMs(WALL_AT_START_MS + secs * 1000);
         let mut kinds = std::collections::BTreeSet::new();
         for seed in 0..60 {
-            let retention = Retention::draw(&mut Rng::from_seed(seed), 4096, until);
+            let retention = Retention::draw(&mut Rng::from_seed(seed), 4096, 1, until);
             kinds.insert((retention.is_hour(at(-3)), retention.is_hour(at(403))));
             assert!(retention.clean_percent > retention.used_percent);
         }

@@ -96,6 +96,7 @@ const TABLE: &[(&str, When, Place)] = &[
     ("gantryMetadataInterval", Now, Millis(|c| &mut c.metadata_interval)),
     ("gantryOnceKeys", Now, Usize(|c| &mut c.once_keys_max, 1, 10_000_000)),
     ("gantryOnceWindow", Now, Millis(|c| &mut c.once_window)),
+    ("gantryReserveBytes", Now, U64(|c| &mut c.store.reserve_bytes, 0, FILE_BYTES_MAX)),
     ("haHousekeepingInterval", AtStart, Millis(|c| &mut c.ha.housekeeping_interval)),
     ("haMasterAddress", AtStart, Address(|c| &mut c.ha_master_addr)),
     ("haMaxGapNotInSync", AtStart, U64(|c| &mut c.ha.gap_bytes_max, 0, u64::MAX)),

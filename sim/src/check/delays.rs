@@ -117,9 +117,9 @@ impl Checker for Delays {
         for (id, sent) in &self.sent {
             let Some(stored) = sent.stored else { continue };
             let due = stored + cx.setup.delay(sent.level.into());
-            // Both the message and its delivered copy are on the medium. It was written before its answer came.
-            let copied = sent.begun + cx.setup.delay(sent.level.into());
-            let kept = self.stops.is_kept(cx, sent.begun) && self.stops.is_copy_kept(cx, copied);
+            // The message is on the medium: it was written before its answer came. A copy that the power took is delivered again, and its
+            // reader begins anew as it loses its broker.
+            let kept = self.stops.is_kept(cx, sent.begun);
             if !(kept || cx.setup.takeover) || due + END > cx.setup.ends_at {
                 continue;
             }

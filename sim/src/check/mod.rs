@@ -112,6 +112,8 @@ pub struct Setup {
     pub audit_at: Instant,
     /// Whether a slave takes the master's place: then only what holds of whoever is the master is judged.
     pub takeover: bool,
+    /// Whether slaves poll for their tables.
+    pub polls_tables: bool,
     /// The second slave, where there is one.
     pub second: Option<HostId>,
     /// When old messages go.

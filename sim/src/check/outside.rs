@@ -113,6 +113,7 @@ impl Checkers {
             ends_at: ends + Duration::from_nanos(1),
             audit_at: Instant::ZERO,
             takeover: false,
+            polls_tables: false,
             second: None,
             retention: None,
             topics: 1,

@@ -174,7 +174,10 @@ fn segments(disk: &MemoryDisk) -> BTreeMap<u64, WallMs> {
 impl Shelf {
     /// Works out what may go now.
     fn allow(&mut self, retention: &Retention, disk: &MemoryDisk, wall: WallMs) {
-        let is_above = |percent: u64| disk.used() * 100 > disk.capacity() * percent;
+        // What is missing in reserve is to be made room for as well.
+        let has_reserve = disk.peek_dir("").any(|(name, _)| name == "gantryReserve");
+        let used = disk.used() + if has_reserve { 0 } else { retention.reserve_bytes };
+        let is_above = |percent: u64| used * 100 > disk.capacity() * percent;
         if self.asked || retention.is_hour(wall) || is_above(retention.used_percent) {
             self.cut = self.cut.max(self.past(retention, wall));
         }

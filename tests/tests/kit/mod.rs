@@ -209,6 +209,7 @@ pub fn small() -> StoreConfig {
         index_slots: 64,
         index_entries: 50,
         index_batch_entries: 16,
+        reserve_bytes: 0,
         ..StoreConfig::default()
     }
 }

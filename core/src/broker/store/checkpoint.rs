@@ -162,11 +162,20 @@ impl Store {
 
     /// A sync failed, or the replacement of the checkpoint. For the latter a full disk is only a reason to try again later: what
     /// the old one says stays true.
-    pub(super) fn on_sync_failed<D, E>(&mut self, id: SyncId, error: DiskError, env: &mut Env<'_, D, E>) {
+    pub(super) fn on_sync_failed<D: Disk, E>(
+        &mut self,
+        now: Now,
+        id: SyncId,
+        error: DiskError,
+        env: &mut Env<'_, D, E>,
+    ) {
         let is_checkpoint = self.checkpointing.as_ref().is_some_and(|job| job.replacing == Some(id));
         if is_checkpoint && self.is_ready() && matches!(error, DiskError::Full | DiskError::Denied) {
             tracing::warn!(%error, "{CHECKPOINT_FILE} not written, will be tried again");
             self.checkpointing = None;
+            if error == DiskError::Full && self.space.give_up_reserve(now, env.disk) {
+                self.checkpoint_due = self.space.due();
+            }
             return;
         }
         // The kernel may have dropped the pages that failed: no later sync would be worth anything.

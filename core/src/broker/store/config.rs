@@ -62,6 +62,9 @@ pub struct StoreConfig {
     pub delete_batch_max: usize,
     /// `diskSpaceWarningLevelRatio`: above so many per cent of the disk used, nothing is appended.
     pub disk_warning_percent: u64,
+    /// `gantryReserveBytes`: room that is kept for what must be written before anything can be removed; 0 for none. The default holds the
+    /// queue entries and keys of a million messages, and a new file for each of ten thousand queues.
+    pub reserve_bytes: u64,
     /// `cleanResourceInterval`: how often the disk's room is looked at.
     pub clean_interval: Duration,
     /// `messageDelayLevel`: the delay of level 1, 2, …
@@ -131,6 +134,7 @@ impl Default for StoreConfig {
             cleans_forcibly: true,
             delete_batch_max: 10,
             disk_warning_percent: 90,
+            reserve_bytes: 64 << 20,
             clean_interval: Duration::from_secs(10),
             delay_levels: DELAY_LEVEL_SECS.into_iter().map(Duration::from_secs).collect(),
         }

@@ -221,8 +221,11 @@ impl Store {
     }
 
     /// Opens the files and begins recovery, which goes on in slices.
-    pub fn start<D: Disk, E>(&mut self, _now: Now, env: &mut Env<'_, D, E>) {
+    pub fn start<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
         assert!(matches!(self.phase, Phase::New), "a store starts once");
+        // Recovery writes too.
+        self.space.watch(now, &self.config, env.disk);
+        self.space.look_again();
         if let Err(reason) = self.begin_recovery(env.disk) {
             // The same files will say the same again.
             env.out.push(Effect::Fail { reason, restart: false });
@@ -444,6 +447,10 @@ impl Store {
         }
         let indexed = self.index.advance(now, self.dispatched, &mut self.ids, env);
         self.spill_failed = self.advance_checkpoint(env).and(indexed).err();
+        if self.spill_failed == Some(DiskError::Full) {
+            // What waits on the heap is written in the turn that finds the room.
+            self.space.give_up_reserve(now, env.disk);
+        }
         self.advance_stop(env);
     }
 
@@ -507,7 +514,7 @@ impl Store {
     /// Takes a completed sync; false when it is somebody else's.
     pub fn on_synced<D: Disk, E>(
         &mut self,
-        _now: Now,
+        now: Now,
         id: SyncId,
         result: Result<(), DiskError>,
         env: &mut Env<'_, D, E>,
@@ -516,7 +523,7 @@ impl Store {
             return false;
         }
         if let Err(error) = result {
-            self.on_sync_failed(id, error, env);
+            self.on_sync_failed(now, id, error, env);
             return true;
         }
         if self.tail_sync.take_if(|waited| *waited == id).is_none()
@@ -568,7 +575,8 @@ impl Store {
                 let index = self.index.is_runnable(self.dispatched).then_some((Instant::ZERO, "key index"));
                 let retention = self.retention_deadline().filter(|_| self.is_ready());
                 let burial = self.burial_deadline();
-                [flush, checkpoint, index, retention, burial].into_iter().flatten().min()
+                let space = self.space.deadline();
+                [flush, checkpoint, index, retention, burial, space].into_iter().flatten().min()
             }
         }
     }
