@@ -25,6 +25,8 @@ const NAME: &str = "retries";
 const EARLY_MAX: Duration = Duration::from_millis(2);
 /// What is due so shortly before the end may be under way.
 const END: Duration = Duration::from_secs(30);
+/// An answer is under way for so long at most, however slow its link.
+const UNDER_WAY: Duration = Duration::from_secs(5);
 /// The delay level of a first retry.
 const FIRST_LEVEL: i32 = 3;
 
@@ -94,6 +96,17 @@ impl Retries {
         self.places.insert(it, place);
         let read_to = self.read_to.entry((place.topic, place.queue)).or_default();
         *read_to = (*read_to).max(place.offset + 1);
+        let to = *read_to;
+        // What was under way when the power failed tells of what may be gone, and nobody tells the reader.
+        let is_late = cx
+            .ledger
+            .power_losses()
+            .iter()
+            .any(|(host, at)| *host == cx.setup.cast.master && *at <= cx.at && cx.at < *at + UNDER_WAY);
+        if is_late && !cx.ledger.has_survived(cx.setup, place.physical, cx.at) {
+            let (topic, queue, from) = (place.topic, place.queue, place.offset);
+            self.passed_over.push(PassedOver { topic, queue, from, to });
+        }
         self.at_work.insert((place.topic, place.queue), cx.at);
     }
 

@@ -88,6 +88,11 @@ impl Routes {
         match command.code {
             code::REGISTER_BROKER | code::QUERY_DATA_VERSION | code::BROKER_HEARTBEAT => {
                 let Some(address) = command.ext.get("brokerAddr") else { return };
+                // Whoever was silent for long may have been dropped, and begins anew: a slave without its master is in
+                // no route of a topic.
+                if self.heard.get(&*address).is_some_and(|heard| at >= heard.at + EXPIRY) {
+                    self.forget_shown(&address);
+                }
                 if is_change(command) {
                     // Over another connection than the whole table came by it is refused, however late it comes.
                     let heard = Rc::make_mut(&mut self.heard).get_mut(&*address);
@@ -95,11 +100,6 @@ impl Routes {
                         heard.at = at;
                     }
                 } else if command.code == code::REGISTER_BROKER {
-                    // Whoever was silent for long may have been dropped, and begins anew: a slave without its master is in
-                    // no route of a topic.
-                    if self.heard.get(&*address).is_some_and(|heard| at >= heard.at + EXPIRY) {
-                        self.drop_address(&address);
-                    }
                     Rc::make_mut(&mut self.heard).insert(address.into_owned(), Heard { at, conn });
                 } else if let Some(heard) = Rc::make_mut(&mut self.heard).get_mut(&*address) {
                     heard.at = at;
@@ -129,6 +129,10 @@ impl Routes {
 
     fn drop_address(&mut self, address: &str) {
         Rc::make_mut(&mut self.heard).remove(address);
+        self.forget_shown(address);
+    }
+
+    fn forget_shown(&mut self, address: &str) {
         for (_, addresses) in self.shown.values_mut() {
             addresses.remove(address);
         }
@@ -202,8 +206,10 @@ impl Routes {
                 !entry.disabled && entry.fault.kind() == FaultKind::DiskLoss && entry.at <= cx.at
             });
         let (asked, shown) = self.shown.remove(&topic).unwrap_or_default();
-        // So does a broker whose power failed before the file of topics had one that was made just then.
-        let loses_topics = loses_topics || cx.ledger.power_losses().iter().any(|(_, at)| *at >= asked);
+        // So does a broker whose power failed before the file of topics had one that was made just then. Until it is back, or is
+        // given up, its routes stay.
+        let kept = EXPIRY + SCAN;
+        let loses_topics = loses_topics || cx.ledger.power_losses().iter().any(|(_, at)| *at + kept >= asked);
         for address in shown.iter().filter(|address| !addresses.contains(*address)) {
             let Some(heard) = heard.get(address).filter(|heard| !self.is_ending(heard.conn)) else {
                 continue;
