@@ -3,9 +3,12 @@
 //! acknowledged byte but those of one disk, so nothing is excused. And that the slave served while its master was gone.
 //!
 //! Does not verify: what was stored without a promise (it may be there or not), nor how fast it goes on. Where old messages go, what
-//! the auditor does not find may have gone, and only that no offset is given twice remains.
+//! the auditor does not find may have gone, and only that no offset is given twice remains. And what the old master promised, where its
+//! slave lost its disk and was then overtaken by retention: it is made the master although it had not followed any more.
 
 use std::collections::BTreeMap;
+
+use gantry_core::broker::Broker;
 
 use super::{Checker, Cx, Verdict, stuck_because, unsafe_because};
 use crate::history::{MessageId, Outcome, Queue, Reader, Report};
@@ -18,9 +21,28 @@ const NAME: &str = "kept";
 pub struct Kept {
     promised: BTreeMap<(Queue, i64), MessageId>,
     audit: BTreeMap<(Queue, i64), Option<MessageId>>,
+    /// Where the master's log begins, and where its slave's ends, until the slave is the master.
+    master_min: u64,
+    slave_end: u64,
+    is_taken_over: bool,
     served: u64,
     all_sent: bool,
     looked: u64,
+}
+
+impl Kept {
+    fn on_broker(&mut self, cx: &Cx<'_>, broker: &Broker) {
+        if cx.host == cx.setup.cast.master && broker.is_master() {
+            self.master_min = broker.store().log_min();
+        } else if cx.host == cx.setup.cast.follower && !broker.is_master() {
+            self.slave_end = broker.store().log_end();
+        } else if cx.host == cx.setup.cast.follower {
+            self.is_taken_over = true;
+            if self.slave_end < self.master_min {
+                self.promised.clear();
+            }
+        }
+    }
 }
 
 impl Checker for Kept {
@@ -29,6 +51,14 @@ impl Checker for Kept {
     }
 
     fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
+        if let Fact::TurnEnded { kept: true, machine, .. } = fact
+            && let Some(broker) = machine.downcast_ref::<Broker>()
+            && broker.is_ready()
+            && !self.is_taken_over
+            && cx.setup.retention.is_some()
+        {
+            self.on_broker(cx, broker);
+        }
         let Fact::Report(report) = fact else { return Ok(()) };
         match report {
             Report::SendEnded { request, outcome: Outcome::Ok { offset, .. } } => {
