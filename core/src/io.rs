@@ -394,7 +394,8 @@ pub enum Input<C> {
         /// How.
         result: Result<(), DiskError>,
     },
-    /// A deadline passed. [`crate::node::Node`] makes this; no driver does.
+    /// The deadline passed that the machine had at the end of the last turn, whatever this one's inputs have made of it.
+    /// [`crate::node::Node`] makes this; no driver does.
     Wake,
     /// The host asks for something (stop, an administrator's wish, an application's send).
     Command(C),

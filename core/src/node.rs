@@ -53,6 +53,8 @@ where
     done: Vec<Done>,
     taken: Vec<FetchId>,
     started: bool,
+    /// What the machine asked for at the end of the last turn: to work it out costs as much as many a turn.
+    deadline: Option<(Instant, &'static str)>,
     inputs_per_turn: usize,
 }
 
@@ -75,6 +77,7 @@ where
             done: Vec::new(),
             taken: Vec::new(),
             started: false,
+            deadline: None,
             inputs_per_turn: TURN_INPUTS_MAX,
         }
     }
@@ -136,7 +139,7 @@ where
             let Some(input) = inbox.pop_front() else { break };
             self.machine.step(now, input, &mut env);
         }
-        if self.machine.deadline().is_some_and(|(at, _)| at <= now.mono) {
+        if self.deadline.is_some_and(|(at, _)| at <= now.mono) {
             self.machine.step(now, Input::Wake, &mut env);
         }
         self.machine.settle(now, &mut env);
@@ -146,7 +149,8 @@ where
         if let Some(failed) = self.perform() {
             return failed;
         }
-        if inbox.is_empty() { Turn::Idle { deadline: self.machine.deadline() } } else { Turn::More }
+        self.deadline = self.machine.deadline();
+        if inbox.is_empty() { Turn::Idle { deadline: self.deadline } } else { Turn::More }
     }
 
     fn perform(&mut self) -> Option<Turn> {
