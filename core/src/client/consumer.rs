@@ -8,6 +8,7 @@
 
 mod asked;
 mod chosen;
+mod due;
 mod notes;
 mod offsets;
 mod share;
@@ -18,6 +19,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::calls::{Calls, Outcome, describe};
 use super::error::ConsumeError;
@@ -320,7 +322,13 @@ impl Consumer {
         self.config.model != MessageModel::Broadcasting
     }
 
-    /// The topics that it reads, its retry topic among them, and what is wanted.
+    /// The topics that it reads, its retry topic among them.
+    fn topic_names(&self) -> impl Iterator<Item = &str> {
+        let retry = (self.is_clustering() && !self.is_chosen()).then_some(self.retry_topic.as_str());
+        self.config.subscriptions.iter().map(|(topic, _)| topic.as_str()).chain(retry)
+    }
+
+    /// The same, and what is wanted.
     fn topics(&self) -> Vec<(String, Filter)> {
         let mut topics = self.config.subscriptions.clone();
         if self.is_clustering() && !self.is_chosen() {
@@ -612,8 +620,8 @@ impl Consumer {
             return;
         }
         let now = tools.now.mono;
-        for (topic, _) in self.topics() {
-            tools.routes.want(now, &topic, false);
+        for topic in self.topic_names() {
+            tools.routes.want(now, topic, false);
         }
         self.missing.retain(|topic| tools.routes.existing(topic).is_none());
         self.rebalance(tools);
@@ -645,16 +653,17 @@ impl Consumer {
     fn work<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         let now = tools.now.mono;
         let needs_lock = self.needs_lock();
-        let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
-        for queue in queues {
-            let Some(lane) = self.lanes.get_mut(&queue) else { continue };
+        let mut idle = Vec::new();
+        for (queue, lane) in &mut self.lanes {
             lane.unpark(now);
             lane.locked_until = lane.locked_until.filter(|until| *until > now);
             let is_due = matches!(lane.doing, Doing::Nothing(at) if at <= now);
-            if !is_due || (needs_lock && !lane.is_locked(now)) || lane.is_full(&self.config) {
-                continue;
+            if is_due && (!needs_lock || lane.is_locked(now)) && !lane.is_full(&self.config) {
+                idle.push((queue.clone(), lane.next));
             }
-            match lane.next {
+        }
+        for (queue, next) in idle {
+            match next {
                 None => self.ask_committed(&queue, tools),
                 Some(next) => self.pull(&queue, next, tools),
             }
@@ -708,8 +717,8 @@ impl Consumer {
                     && (!is_orderly || (is_whole && lane.paused_until <= now && !self.is_held(queue)))
                     && (!needs_lock || lane.is_locked(now))
             };
-            let after = self.served.clone().unwrap_or_default();
-            let behind = self.lanes.iter().filter(|(queue, _)| **queue > after).find(is_ready);
+            let after = self.served.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let behind = self.lanes.range::<MessageQueue, _>((after, Bound::Unbounded)).find(is_ready);
             let Some((queue, _)) = behind.or_else(|| self.lanes.iter().find(is_ready)) else { return };
             let queue = queue.clone();
             let Some(lane) = self.lanes.get_mut(&queue) else { return };
@@ -722,38 +731,6 @@ impl Consumer {
             self.note_out(id, &messages, tools.now);
             tools.env.out.push(Effect::Emit(ClientEvent::Delivered(Delivery { id, messages })));
         }
-    }
-
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.is_stopped {
-            return None;
-        }
-        let needs_lock = self.needs_lock();
-        let mut due = Vec::from([self.commit_at]);
-        due.extend((!self.is_asking_members).then_some(self.rebalance_at));
-        due.extend((needs_lock && !self.lanes.is_empty()).then_some(self.lock_at));
-        for (queue, lane) in &self.lanes {
-            if let Doing::Nothing(at) = lane.doing
-                && (!needs_lock || lane.locked_until.is_some_and(|until| until > at))
-                && !lane.is_full(&self.config)
-            {
-                due.push(at);
-            }
-            due.extend(lane.parked_until());
-            if self.config.orderly
-                && lane.has_waiting()
-                && lane.is_all_here()
-                && !self.is_held(queue)
-                && self.out.len() < self.config.deliveries_max
-                && (!needs_lock || lane.locked_until.is_some_and(|until| until > lane.paused_until))
-            {
-                due.push(lane.paused_until);
-            }
-        }
-        if !self.config.orderly {
-            due.extend(self.out.values().map(|out| out.since + self.config.consume_timeout));
-        }
-        due.into_iter().min()
     }
 
     pub(super) fn check_invariants(&self) {

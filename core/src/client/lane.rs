@@ -193,6 +193,11 @@ impl Lane {
         self.oldest().or(self.next)
     }
 
+    /// Whether the broker is to be told how far this has come.
+    pub(super) fn has_news(&self) -> bool {
+        self.consumed().is_some_and(|offset| self.committed != Some(offset) || self.commits_left > 0)
+    }
+
     pub(super) fn check_invariants(&self, config: &ConsumerConfig) {
         let here =
             self.waiting.values().chain(self.handed.values()).chain(self.parked.values().map(|(_, m)| m));

@@ -201,6 +201,8 @@ pub struct Client {
     tracer: Option<Tracer>,
     /// When each broker is to hear from this client again.
     heartbeats: BTreeMap<Arc<str>, Instant>,
+    /// Up to which change of the routes the brokers in `heartbeats` are those in the routes.
+    heard_of: Option<u64>,
     asked_queues: Vec<(RequestId, String, Instant)>,
     asks: Asks,
     /// A group that is committed for by hand: brokers must know it.
@@ -235,6 +237,7 @@ impl Client {
                 .map(|consumer| Consumer::new(consumer, config.client_id.clone())),
             tracer: traced.map(|(trace, group)| Tracer::new(trace, group)),
             heartbeats: BTreeMap::new(),
+            heard_of: None,
             asked_queues: Vec::new(),
             asks: Asks::default(),
             committer: None,
@@ -318,6 +321,7 @@ impl Client {
                 {
                     self.committer = Some(group.clone());
                     self.heartbeats.clear();
+                    self.heard_of = None;
                 }
                 self.asks.on_ask(now, id, question, &mut self.routes);
             }
@@ -475,16 +479,21 @@ impl Client {
         if self.producer.is_none() && self.consumer.is_none() && self.committer.is_none() {
             return;
         }
-        let known: BTreeSet<Arc<str>> = self.routes.addresses(self.consumer.is_none());
-        self.heartbeats.retain(|address, _| known.contains(address));
-        for address in known {
-            let at = self.heartbeats.entry(address.clone()).or_insert(now.mono);
-            if *at <= now.mono {
-                *at = now.mono + HEARTBEAT;
-                let command = Command::request(request_code::HEART_BEAT, Ext::None)
-                    .with_body(body::encode(&self.heartbeat()));
-                self.calls.call(now, &address, command, ANSWER, Tag::Heartbeat(address.clone()), env);
+        if self.heard_of != Some(self.routes.changes()) {
+            self.heard_of = Some(self.routes.changes());
+            let known: BTreeSet<Arc<str>> = self.routes.addresses(self.consumer.is_none());
+            self.heartbeats.retain(|address, _| known.contains(address));
+            for address in known {
+                self.heartbeats.entry(address).or_insert(now.mono);
             }
+        }
+        let due = self.heartbeats.iter().filter(|(_, at)| **at <= now.mono).map(|(address, _)| address);
+        let due: Vec<Arc<str>> = due.cloned().collect();
+        for address in due {
+            self.heartbeats.insert(address.clone(), now.mono + HEARTBEAT);
+            let command = Command::request(request_code::HEART_BEAT, Ext::None)
+                .with_body(body::encode(&self.heartbeat()));
+            self.calls.call(now, &address, command, ANSWER, Tag::Heartbeat(address.clone()), env);
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Route {
 #[derive(Debug)]
 struct Topic {
     route: Option<Route>,
+    /// What a name server last told, and of which question, that made this route: most answers say nothing new.
+    told: Option<(bool, Vec<u8>)>,
     /// It is not there, and its queues are those of brokers that would make it.
     is_guessed: bool,
     is_asking: bool,
@@ -52,6 +54,15 @@ struct Topic {
     failures: usize,
     /// Somebody wants to send to it, so it may be made.
     may_make: bool,
+}
+
+impl Topic {
+    /// It is known where it is, and asked for again after a while.
+    fn rest(&mut self, now: Instant) {
+        self.is_asking = false;
+        let is_wanted_soon = self.is_guessed && !self.may_make;
+        self.ask_at = now + if is_wanted_soon { RETRY } else { REFRESH };
+    }
 }
 
 /// A question to a name server.
@@ -83,11 +94,17 @@ pub(super) struct Routes {
     servers: Vec<Arc<str>>,
     chosen: usize,
     topics: BTreeMap<Arc<str>, Topic>,
+    changes: u64,
 }
 
 impl Routes {
     pub(super) fn new(servers: Vec<Arc<str>>) -> Routes {
-        Routes { servers, chosen: 0, topics: BTreeMap::new() }
+        Routes { servers, chosen: 0, topics: BTreeMap::new(), changes: 0 }
+    }
+
+    /// Counts the answers that told something new: while it stays the same, so does everything that follows from routes.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Begins with another one than everybody else.
@@ -109,8 +126,8 @@ impl Routes {
             known.may_make |= may_make;
             return;
         }
-        let (route, is_guessed, is_asking, failures) = (None, false, false, 0);
-        let state = Topic { route, is_guessed, is_asking, ask_at: now, failures, may_make };
+        let (route, told, is_guessed, is_asking, failures) = (None, None, false, false, 0);
+        let state = Topic { route, told, is_guessed, is_asking, ask_at: now, failures, may_make };
         self.topics.insert(topic.into(), state);
     }
 
@@ -154,6 +171,13 @@ impl Routes {
     ) -> (Answer, Option<Question>) {
         let Some(state) = self.topics.get_mut(&question.topic) else { return (Answer::Unknown, None) };
         state.failures = 0;
+        let is_known = |bytes| {
+            state.told.as_ref().is_some_and(|(of, known)| *of == question.is_template && known == bytes)
+        };
+        if told.is_some_and(is_known) {
+            state.rest(now);
+            return (Answer::Known, None);
+        }
         let data = told.and_then(|bytes| body::decode::<TopicRouteData>(bytes).ok());
         let found = match (&data, question.is_template) {
             (Some(data), false) => Some(Route::read(&question.topic, data)),
@@ -164,12 +188,14 @@ impl Routes {
             Some(route) => {
                 // A guess does not replace what was there: the topic may be about to come back.
                 if !question.is_template || state.route.is_none() || state.is_guessed {
-                    state.route = Some(route);
+                    if state.route.as_ref() != Some(&route) {
+                        self.changes += 1;
+                        state.route = Some(route);
+                    }
                     state.is_guessed = question.is_template;
+                    state.told = told.map(|bytes| (question.is_template, bytes.to_vec()));
                 }
-                state.is_asking = false;
-                let is_wanted_soon = state.is_guessed && !state.may_make;
-                state.ask_at = now + if is_wanted_soon { RETRY } else { REFRESH };
+                state.rest(now);
                 (Answer::Known, None)
             }
             None if state.may_make && !question.is_template && state.route.is_none() => {

@@ -110,13 +110,10 @@ impl Consumer {
     /// Tells the queue's keeper how far this member has come, if that is news.
     pub(super) fn commit_queue<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
         let is_clustering = self.is_clustering();
-        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(lane) = self.lanes.get_mut(queue).filter(|lane| lane.has_news()) else { return };
         let Some(offset) = lane.consumed() else { return };
         if lane.committed != Some(offset) {
             lane.commits_left = COMMITS;
-        }
-        if lane.commits_left == 0 {
-            return;
         }
         lane.commits_left -= 1;
         if !is_clustering {
@@ -142,7 +139,8 @@ impl Consumer {
 
     /// Commits all queues.
     pub(in super::super) fn commit<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
-        let queues: Vec<MessageQueue> = self.lanes.keys().cloned().collect();
+        let with_news = self.lanes.iter().filter(|(_, lane)| lane.has_news()).map(|(queue, _)| queue);
+        let queues: Vec<MessageQueue> = with_news.cloned().collect();
         for queue in queues {
             self.commit_queue(&queue, tools);
         }

@@ -210,7 +210,7 @@ macro_rules! headers {
         }
 
         fn to_ext(&self) -> $crate::wire::Ext {
-            let mut fields = alloc::vec::Vec::new();
+            let mut fields = alloc::vec::Vec::with_capacity([$($wire),*].len());
             $($crate::wire::request::header::write($wire, &self.$field, &mut fields);)*
             $crate::wire::Ext::Fields(fields)
         }
