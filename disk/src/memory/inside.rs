@@ -176,6 +176,15 @@ impl MemoryDisk {
         Ok(())
     }
 
+    /// Changes in a directory are there for good: so are the ends of files that lost their last name in them.
+    fn cover(&mut self, dir: &str, point: u64) {
+        for inode in self.tree.covered(dir, point) {
+            if !self.tree.is_reachable(inode) {
+                self.files.remove(&inode);
+            }
+        }
+    }
+
     pub(super) fn drop_unreachable(&mut self) {
         let reachable = self.tree.reachable();
         self.files.retain(|inode, _| reachable.contains(inode));
@@ -227,8 +236,8 @@ impl MemoryDisk {
         if !self.tree.has_dir(dir) {
             return Err(DiskError::NotFound);
         }
-        if honest && self.tree.covered(dir, point) {
-            self.drop_unreachable();
+        if honest {
+            self.cover(dir, point);
         }
         Ok(())
     }
@@ -259,9 +268,7 @@ impl MemoryDisk {
         let result = happened.unwrap_or(Ok(()));
         if result.is_ok() {
             let point = self.tree.sync_point();
-            if self.tree.covered(path::split(&target).0, point) {
-                self.drop_unreachable();
-            }
+            self.cover(path::split(&target).0, point);
         }
         result
     }

@@ -49,6 +49,13 @@ struct Renamed {
     after: Option<Node>,
 }
 
+fn file_of(node: Option<Node>) -> Option<Inode> {
+    match node {
+        Some(Node::File(inode)) => Some(inode),
+        Some(Node::Dir) | None => None,
+    }
+}
+
 /// All directories.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
@@ -163,10 +170,10 @@ impl Tree {
         self.next_seq
     }
 
-    /// A sync of `dir` that began at `point` succeeded. Tells whether a file's last name may have gone for good.
-    pub(super) fn covered(&mut self, dir: &str, point: u64) -> bool {
+    /// A sync of `dir` that began at `point` succeeded. Gives the files whose last name may have gone for good.
+    pub(super) fn covered(&mut self, dir: &str, point: u64) -> Vec<Inode> {
         if self.changes.is_empty() {
-            return false;
+            return Vec::new();
         }
         let above: BTreeSet<&str> = path::ancestors(dir).collect();
         let is_own = |change: &Change| {
@@ -198,20 +205,23 @@ impl Tree {
             let within = self.changes.iter().filter(|c| c.seq < seq && path::is_in(&c.dir, &dir));
             covered.extend(within.map(|c| c.seq));
         }
-        let frees = |change: &Change| change.names.iter().any(|r| matches!(r.before, Some(Node::File(_))));
-        let freed = self.changes.iter().any(|c| covered.contains(&c.seq) && frees(c));
-        self.changes.retain(|change| !covered.contains(&change.seq));
-        freed
+        let gone = self.changes.extract_if(.., |change| covered.contains(&change.seq));
+        gone.flat_map(|change| change.names).filter_map(|renamed| file_of(renamed.before)).collect()
+    }
+
+    /// Whether a file has a name, or may have one again after a power loss.
+    pub(super) fn is_reachable(&self, inode: Inode) -> bool {
+        self.files().any(|(_, _, other)| other == inode) || self.former().any(|other| other == inode)
+    }
+
+    /// The files that names stood for before the changes.
+    fn former(&self) -> impl Iterator<Item = Inode> {
+        self.changes.iter().flat_map(|change| &change.names).filter_map(|renamed| file_of(renamed.before))
     }
 
     /// Every file that has a name, or may have one again after a power loss.
     pub(super) fn reachable(&self) -> BTreeSet<Inode> {
-        let files = self.files().map(|(_, _, inode)| inode);
-        let before = self.changes.iter().flat_map(|change| &change.names).filter_map(|r| match r.before {
-            Some(Node::File(inode)) => Some(inode),
-            Some(Node::Dir) | None => None,
-        });
-        files.chain(before).collect()
+        self.files().map(|(_, _, inode)| inode).chain(self.former()).collect()
     }
 
     /// Gives every name a file of its own, where a power loss kept both names of one.
