@@ -479,3 +479,59 @@ fn processes_that_die_together_die_in_one_instant() {
     // Nobody lives to hear of it: the asker's first word afterwards is that of its next life.
     assert_eq!(later, ["Died(Process)", "Restarted", "Opened", "Answered(1)"]);
 }
+
+/// Wants to be called at once, for ever, and does nothing then; or not before it has slept.
+struct Spinner {
+    sleeps: Duration,
+    wakes_at: Instant,
+}
+
+impl Machine<MemoryDisk> for Spinner {
+    type Command = ();
+    type Event = Note;
+
+    fn step(&mut self, _now: Now, _input: Input<()>, _env: &mut Env<'_, MemoryDisk, Note>) {}
+
+    fn settle(&mut self, now: Now, _env: &mut Env<'_, MemoryDisk, Note>) {
+        if self.wakes_at <= now.mono {
+            self.wakes_at = now.mono + self.sleeps;
+        }
+    }
+
+    fn deadline(&self) -> Option<(Instant, &'static str)> {
+        Some((self.wakes_at, "nothing"))
+    }
+}
+
+fn spin(sleeps: Duration) -> Option<Violation> {
+    let plan = HostPlan {
+        name: "spinner".to_owned(),
+        ip: Ipv4Addr::new(10, 0, 0, 1),
+        listens: Vec::new(),
+        starts: Instant::ZERO,
+        tapped: false,
+        cold_per_mille: 0,
+        disk_bytes: None,
+        spawn: Box::new(move |life: Life| life.run(Spinner { sleeps, wakes_at: Instant::ZERO })),
+    };
+    let options = WorldOptions {
+        network: NetworkOptions {
+            cut_frames: false,
+            idle_limit_s: IDLE_LIMIT_S,
+            latency_nanos_max: 1_000_000,
+        },
+        check_invariants: true,
+        turn_inputs_max: 256,
+        trace: false,
+    };
+    let mut world = World::new(1, vec![plan], Vec::new(), options, Keeper(Rc::default()));
+    world.run(secs(60)).cloned()
+}
+
+#[test]
+fn a_machine_that_wants_to_be_called_again_and_again_for_nothing_is_found() {
+    let found = spin(Duration::ZERO).expect("a busy loop");
+    assert_eq!(found.checker, "busy loop");
+    assert!(found.what.contains("nothing"), "{found:?}");
+    assert_eq!(spin(Duration::from_millis(10)), None, "a timer is none");
+}

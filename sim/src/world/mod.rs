@@ -17,6 +17,7 @@
 
 mod faults;
 mod network;
+mod payload;
 mod trace;
 mod turns;
 
@@ -216,7 +217,7 @@ pub struct WorldOptions {
 #[derive(Debug)]
 enum Event {
     Start { host: HostId },
-    Turn { host: HostId, stamp: u64 },
+    Alarm { host: HostId },
     DiskDone { host: HostId, life: u32, ticket: Ticket },
     Network(network::NetworkEvent),
     FaultBegins { index: usize },
@@ -258,7 +259,10 @@ struct Host {
     /// Its last process wants nobody but people to start it again.
     gave_up: bool,
     turn_at: Option<Instant>,
-    turn_stamp: u64,
+    /// When the heap wakes it, latest first: at `turn_at` or before. An alarm that comes too early sets another.
+    alarms: Vec<Instant>,
+    /// Turns in a row in which its deadline had passed and nothing was done.
+    spins: u32,
     conns: BTreeMap<ConnId, network::EndId>,
     accepted: u64,
     known_tickets: Vec<Ticket>,
@@ -340,7 +344,8 @@ impl<O: Observer> World<O> {
                 traps: Vec::new(),
                 gave_up: false,
                 turn_at: None,
-                turn_stamp: 0,
+                alarms: Vec::new(),
+                spins: 0,
                 conns: BTreeMap::new(),
                 accepted: 0,
                 known_tickets: Vec::new(),
@@ -368,7 +373,7 @@ impl<O: Observer> World<O> {
             self.stats.events += 1;
             match event {
                 Event::Start { host } => self.start(host),
-                Event::Turn { host, stamp } => self.on_turn(host, stamp),
+                Event::Alarm { host } => self.on_alarm(host),
                 Event::DiskDone { host, life, ticket } => self.on_disk_done(host, life, ticket),
                 Event::Network(event) => self.on_network(event),
                 Event::FaultBegins { index } => self.on_fault(index),

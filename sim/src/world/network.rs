@@ -1,6 +1,6 @@
 //! The simulated network: connections that behave like TCP, with a shell at each end that behaves like Gantry's.
 //!
-//! Bytes between the same [`Link`]s as in production, whole frames in most runs and cut anywhere in the others. Within a
+//! Whole packets in most runs; in the others bytes between the same [`Link`]s as in production, cut anywhere. Within a
 //! connection nothing is lost or reordered while it lasts; it may stall (a cut cable), end at any byte (a reset), or lose
 //! its other end without a word (power loss).
 //!
@@ -16,6 +16,7 @@ use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::{Link, Packet};
 
+use super::payload::Payload;
 use super::{Event, HostId, Observer, World};
 use crate::process::Arrival;
 
@@ -63,7 +64,7 @@ impl EndId {
 /// What travels.
 #[derive(Debug)]
 pub(super) enum Segment {
-    Bytes(Vec<u8>),
+    Data(Payload),
     Fin,
     Reset,
 }
@@ -99,8 +100,8 @@ struct End {
     name: ConnId,
     state: State,
     link: Link,
-    /// Encoded in this turn and not sent yet.
-    unsent: Vec<u8>,
+    /// Of this turn and not sent yet.
+    unsent: Payload,
     /// Cost sent since the last [`Arrival::Drained`].
     cost: u64,
     /// Segments under way to the other end.
@@ -174,13 +175,13 @@ impl Network {
     }
 }
 
-fn new_end(host: HostId, name: ConnId, protocol: Protocol, now: Instant) -> End {
+fn new_end((host, name): (HostId, ConnId), protocol: Protocol, as_bytes: bool, now: Instant) -> End {
     End {
         host,
         name,
         state: State::Opening,
         link: Link::new(protocol),
-        unsent: Vec::new(),
+        unsent: Payload::new(as_bytes),
         cost: 0,
         under_way: 0,
         last_arrival: Instant::ZERO,
@@ -247,8 +248,9 @@ impl<O: Observer> World<O> {
         });
         let conn = self.network.conns.len();
         let to = target.map_or(id, |(host, _)| host);
-        let dialler = new_end(id, name, peer.protocol, now);
-        let acceptor = new_end(to, ConnId(0), accepting(peer.protocol), now);
+        let as_bytes = self.network.cut_frames;
+        let dialler = new_end((id, name), peer.protocol, as_bytes, now);
+        let acceptor = new_end((to, ConnId(0)), accepting(peer.protocol), as_bytes, now);
         let ends = [dialler, acceptor];
         self.network.conns.push(Conn { peer: target, protocol: peer.protocol, ends });
         let before = self.hosts[id.0].conns.insert(name, EndId { conn, side: DIALLER });
@@ -340,7 +342,7 @@ impl<O: Observer> World<O> {
 
     // Sending.
 
-    pub(super) fn send(&mut self, id: HostId, name: ConnId, packet: &Packet) {
+    pub(super) fn send(&mut self, id: HostId, name: ConnId, packet: Packet) {
         let Some(&end_id) = self.hosts[id.0].conns.get(&name) else { return };
         let end = self.network.end(end_id);
         if end.state != State::Open {
@@ -348,7 +350,7 @@ impl<O: Observer> World<O> {
         }
         end.cost += packet.cost();
         let fresh = end.unsent.is_empty();
-        Link::encode(packet, &mut end.unsent);
+        end.unsent.push(packet);
         if fresh {
             self.network.dirty.push(end_id);
         }
@@ -370,21 +372,23 @@ impl<O: Observer> World<O> {
         if end.unsent.is_empty() || end.state != State::Open {
             return;
         }
-        let mut bytes = std::mem::take(&mut end.unsent);
+        let payload = end.unsent.take();
         end.last_io = now;
         let host = end.host;
-        if self.network.cut_frames {
-            let pieces = self.hosts[host.0].network_rng.below(PIECES_MAX);
-            for _ in 0..pieces {
-                let at = self.hosts[host.0].network_rng.below(bytes.len() as u64) as usize;
-                let rest = bytes.split_off(at);
-                if !bytes.is_empty() {
-                    self.transmit(id, Segment::Bytes(bytes));
-                }
-                bytes = rest;
+        let mut bytes = match payload {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Packets(_) => return self.transmit(id, Segment::Data(payload)),
+        };
+        let pieces = self.hosts[host.0].network_rng.below(PIECES_MAX);
+        for _ in 0..pieces {
+            let at = self.hosts[host.0].network_rng.below(bytes.len() as u64) as usize;
+            let rest = bytes.split_off(at);
+            if !bytes.is_empty() {
+                self.transmit(id, Segment::Data(Payload::Bytes(bytes)));
             }
+            bytes = rest;
         }
-        self.transmit(id, Segment::Bytes(bytes));
+        self.transmit(id, Segment::Data(Payload::Bytes(bytes)));
     }
 
     fn transmit(&mut self, from: EndId, segment: Segment) {
@@ -394,9 +398,9 @@ impl<O: Observer> World<O> {
         let end = self.network.end(from);
         // First in, first out, and a reset may overtake.
         let at = match &segment {
-            Segment::Bytes(bytes) => {
+            Segment::Data(payload) => {
                 end.under_way += 1;
-                let takes = Duration::from_nanos(bytes.len() as u64 * nanos_per_kib / 1024);
+                let takes = Duration::from_nanos(payload.size() * nanos_per_kib / 1024);
                 arrival.max(end.last_arrival) + takes
             }
             Segment::Fin => arrival.max(end.last_arrival),
@@ -427,7 +431,7 @@ impl<O: Observer> World<O> {
             return;
         }
         if self.network.end(to).state != State::Open {
-            if matches!(segment, Segment::Bytes(_)) {
+            if matches!(segment, Segment::Data(_)) {
                 self.transmit(to, Segment::Reset);
             }
             return;
@@ -437,15 +441,15 @@ impl<O: Observer> World<O> {
             return;
         }
         match segment {
-            Segment::Bytes(bytes) => self.deliver(from, &bytes),
+            Segment::Data(payload) => self.deliver(from, payload),
             Segment::Fin | Segment::Reset => self.end_connection(to, CloseReason::Peer),
         }
     }
 
-    fn deliver(&mut self, from: EndId, bytes: &[u8]) {
+    fn deliver(&mut self, from: EndId, payload: Payload) {
         let now = self.engine.now();
-        self.digest.bytes(bytes);
-        self.stats.bytes += bytes.len() as u64;
+        payload.digest(&mut self.digest);
+        self.stats.bytes += payload.size();
         let sender = self.network.end(from);
         sender.under_way -= 1;
         let drained = sender.under_way == 0 && sender.unsent.is_empty() && sender.cost >= CREDIT_BYTES;
@@ -459,7 +463,15 @@ impl<O: Observer> World<O> {
         let end = self.network.end(from.other());
         end.last_io = now;
         let (host, name) = (end.host, end.name);
-        end.link.incoming().extend_from_slice(bytes);
+        let bytes = match payload {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Packets(packets) => {
+                return packets
+                    .into_iter()
+                    .for_each(|packet| self.push(host, Arrival::Received(name, packet)));
+            }
+        };
+        end.link.incoming().extend_from_slice(&bytes);
         loop {
             match self.network.end(from.other()).link.decode() {
                 Ok(Some(packet)) => self.push(host, Arrival::Received(name, packet)),

@@ -6,7 +6,7 @@ use gantry_core::time::{Duration, Instant};
 use gantry_disk::{PendingKind, Ticket};
 
 use super::faults::Sprung;
-use super::{Event, Fact, HostId, Life, Observer, World};
+use super::{Event, Fact, HostId, Kind, Life, Observer, Violation, World};
 use crate::fault::Death;
 use crate::log;
 use crate::process::{Output, ProbeOptions, Seen};
@@ -17,6 +17,9 @@ const TURN_DELAY_MAX: Duration = Duration::from_micros(100);
 const TIMER_LATE_MAX: Duration = Duration::from_millis(1);
 /// A machine that gave itself up is started again after this.
 const FAILED_RESTART: Duration = Duration::from_secs(1);
+/// A machine whose deadline has passed so many turns in a row, in which it did nothing that shows, runs in a busy loop. Work in
+/// small steps (a recovery, a search) takes fewer.
+const SPINS_MAX: u32 = 1_000;
 
 impl<O: Observer> World<O> {
     /// Begins a life, unless one is under way.
@@ -82,8 +85,31 @@ impl<O: Observer> World<O> {
             return;
         }
         host.turn_at = Some(at);
-        host.turn_stamp += 1;
-        self.engine.schedule(at, Event::Turn { host: id, stamp: host.turn_stamp });
+        self.set_alarm(id, at);
+    }
+
+    /// Most turns move the next one to later: the alarm that is set does for both.
+    fn set_alarm(&mut self, id: HostId, at: Instant) {
+        let alarms = &mut self.hosts[id.0].alarms;
+        if alarms.last().is_none_or(|next| *next > at) {
+            alarms.push(at);
+            self.engine.schedule(at, Event::Alarm { host: id });
+        }
+    }
+
+    pub(super) fn on_alarm(&mut self, id: HostId) {
+        let now = self.engine.now();
+        let host = &mut self.hosts[id.0];
+        host.alarms.pop();
+        if host.paused {
+            // What ends the pause sets another.
+            return;
+        }
+        match host.turn_at {
+            None => {}
+            Some(at) if at > now => self.set_alarm(id, at),
+            Some(_) => self.take_turn(id),
+        }
     }
 
     /// Something arrived: a turn follows soon.
@@ -96,12 +122,8 @@ impl<O: Observer> World<O> {
         self.schedule_turn(id, at);
     }
 
-    pub(super) fn on_turn(&mut self, id: HostId, stamp: u64) {
+    fn take_turn(&mut self, id: HostId) {
         let host = &mut self.hosts[id.0];
-        if host.turn_stamp != stamp || host.paused {
-            // Superseded by an earlier turn, of an earlier life, or held up: what ends the pause schedules anew.
-            return;
-        }
         host.turn_at = None;
         let inputs = 1 + host.turn_rng.below(self.options.turn_inputs_max) as usize;
         let now = host.skew.now(self.engine.now());
@@ -109,6 +131,7 @@ impl<O: Observer> World<O> {
         self.stats.turns += 1;
         self.digest.word(self.engine.now().as_nanos());
         self.digest.word(id.0 as u64);
+        let operations = process.disk().operations();
         let turn = process.turn(now, inputs);
         process.take_seen(&mut self.seen);
         let sprung = if process.disk().is_dead() { None } else { self.spring(id) };
@@ -121,8 +144,10 @@ impl<O: Observer> World<O> {
         let mut outputs = std::mem::take(process.outputs());
         if kept {
             process.take_reports(&mut self.reports);
-            self.show_reports(id);
         }
+        let is_silent =
+            outputs.is_empty() && self.reports.is_empty() && process.disk().operations() == operations;
+        self.show_reports(id);
         let (machine, disk) = (process.machine(), process.peek_disk());
         self.tell(id, Fact::TurnEnded { kept, machine, disk, wall: now.wall });
         self.hosts[id.0].process = Some(process);
@@ -142,14 +167,25 @@ impl<O: Observer> World<O> {
         }
         match turn {
             Turn::Idle { deadline: None } => {}
-            Turn::Idle { deadline: Some((at, _)) } => {
-                let late = self.hosts[id.0].turn_rng.below(TIMER_LATE_MAX.as_nanos() as u64);
-                let at = self.hosts[id.0].skew.real(at).max(self.engine.now());
-                self.schedule_turn(id, at + Duration::from_nanos(late));
+            Turn::Idle { deadline: Some((at, why)) } => {
+                let now = self.engine.now();
+                let host = &mut self.hosts[id.0];
+                let late = host.turn_rng.below(TIMER_LATE_MAX.as_nanos() as u64);
+                let at = host.skew.real(at);
+                host.spins = if is_silent && at <= now { host.spins + 1 } else { 0 };
+                if host.spins == SPINS_MAX {
+                    self.find_busy_loop(why);
+                }
+                self.schedule_turn(id, at.max(now) + Duration::from_nanos(late));
             }
             Turn::More => self.wake(id),
             Turn::Failed { reason, restart } => self.on_failed(id, &reason, restart),
         }
+    }
+
+    fn find_busy_loop(&mut self, why: &str) {
+        let what = format!("the machine was called {SPINS_MAX} times for \"{why}\" and did nothing");
+        self.violation.get_or_insert(Violation { kind: Kind::Liveness, checker: "busy loop", what });
     }
 
     fn on_failed(&mut self, id: HostId, reason: &str, restart: bool) {
@@ -165,7 +201,7 @@ impl<O: Observer> World<O> {
         for output in outputs.drain(..) {
             match output {
                 Output::Dial(conn, peer) => self.dial(id, conn, &peer),
-                Output::Send(conn, packet) => self.send(id, conn, &packet),
+                Output::Send(conn, packet) => self.send(id, conn, packet),
                 Output::Close(conn) => self.close(id, conn),
             }
         }

@@ -275,8 +275,11 @@ impl Primary {
         self.slaves
             .values()
             .flat_map(|slave| {
-                let heartbeat =
-                    slave.acked.map(|_| (slave.sent_at + self.config.heartbeat_interval, "HA heartbeat"));
+                // One that waits for the disk or takes nothing gets no heartbeat: to be woken for it would be a busy loop.
+                let heartbeat = slave
+                    .acked
+                    .filter(|_| slave.fetching.is_none() && slave.unpaid < CREDIT_BYTES)
+                    .map(|_| (slave.sent_at + self.config.heartbeat_interval, "HA heartbeat"));
                 [heartbeat, Some((slave.heard_at + self.config.housekeeping_interval, "HA housekeeping"))]
             })
             .flatten()

@@ -4,8 +4,8 @@
 //! keep something: how far they have come). What the application does with it is drawn from the seed before the world begins:
 //! what it sends and when, how long it holds a delivery, and which messages fail how often.
 //!
-//! Commits are reported as they leave the machine, whatever made it send them. After every turn the machine's invariants are
-//! checked: bounds of memory and of what is handed out.
+//! Commits are reported as they leave the machine, whatever made it send them. The machine's invariants are those of its host:
+//! bounds of memory and of what is handed out.
 //!
 //! Absent on purpose: patience. A send that ended badly is given to the machine again under another [`MessageId`].
 
@@ -210,23 +210,15 @@ impl App {
         if command.is_response() {
             return None;
         }
-        let field = |wanted: &str| {
-            let mut found = None;
-            command.ext.for_each(|name, value| {
-                if name == wanted {
-                    found = Some(value.into_owned());
-                }
-            });
-            found
-        };
-        let number = |name: &str| field(name)?.parse::<i64>().ok();
+        let number = |name: &str| command.ext.get(name)?.parse::<i64>().ok();
         match command.code {
             code::UPDATE_CONSUMER_OFFSET => {}
             code::PULL_MESSAGE if number("sysFlag")? & PULL_COMMITS != 0 => {}
             _ => return None,
         }
         let id = i32::try_from(number("queueId")?).ok()?;
-        let queue = MessageQueue::new(field("topic")?, self.conns.get(&conn)?.clone(), id);
+        let topic = command.ext.get("topic")?;
+        let queue = MessageQueue::new(topic, self.conns.get(&conn)?.as_str(), id);
         Some(ClientReport::Committed { queue, offset: number("commitOffset")? })
     }
 
@@ -279,8 +271,6 @@ impl Machine<MemoryDisk> for App {
         let Some(client) = &mut self.client else { return };
         let mut inner = Env { disk: &mut *env.disk, out: &mut self.effects, rng: &mut *env.rng };
         client.settle(now, &mut inner);
-        // Cheap enough for every turn: what a client holds is bounded.
-        Machine::<MemoryDisk>::check_invariants(client);
         self.pass_on(now, env);
     }
 
@@ -292,5 +282,9 @@ impl Machine<MemoryDisk> for App {
             self.hands.deadline().map(|at| (at, "application settles")),
         ];
         client.into_iter().chain(own.into_iter().flatten()).min_by_key(|(at, _)| *at)
+    }
+
+    fn check_invariants(&self) {
+        self.client.iter().for_each(Machine::<MemoryDisk>::check_invariants);
     }
 }
