@@ -56,7 +56,7 @@ fn conf(home: &Path, root: &Path, further: &str) -> (PathBuf, u16) {
     let text = format!(
         "brokerName=b\nlistenPort={port}\nbindAddress=127.0.0.1\nbrokerIP1=127.0.0.1\n\
          namesrvAddr=127.0.0.1:{}\nstorePathRootDir={}\nmappedFileSizeCommitLog=1048576\n\
-         maxMessageSize=65536\nmaxIndexNum=1000\nmaxHashSlotNum=100\n{further}",
+         maxMessageSize=65536\nmaxIndexNum=1000\nmaxHashSlotNum=100\ngantryReserveBytes=1048576\n{further}",
         free_port(),
         root.display()
     );

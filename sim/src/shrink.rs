@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use gantry_core::time::Duration;
 
+use crate::check::ClientKind;
 use crate::fault::{Fault, FaultEntry};
 use crate::plan::Plan;
 use crate::run;
@@ -39,6 +40,7 @@ impl Shrinker<'_> {
         self.attempt("the list of faults", |plan| plan.faults.retain(|entry| !entry.disabled));
         let clients = self.plan.clients.clone();
         self.drop_from("clients", clients, |plan, kept| plan.clients = kept.to_vec());
+        self.attempt("what absent clients would do", forget_absent);
         let sends = self.plan.producer.sends.clone();
         self.drop_from("sends", sends, |plan, kept| Rc::make_mut(&mut plan.producer).sends = kept.to_vec());
         let sends = self.plan.delayer.to_vec();
@@ -118,6 +120,19 @@ impl Shrinker<'_> {
             chunk /= 2;
         }
     }
+}
+
+/// Leaves out the scripts of clients that the world does not have. (Those that consume in order keep their places among the hosts.)
+fn forget_absent(plan: &mut Plan) {
+    let clients = plan.clients.clone();
+    let has = |client| clients.contains(&client);
+    Rc::make_mut(&mut plan.manager).retain(|_| has(ClientKind::Manager) || has(ClientKind::Recreator));
+    Rc::make_mut(&mut plan.administrator).retain(|_| has(ClientKind::Administrator));
+    Rc::make_mut(&mut plan.babbler).retain(|_| has(ClientKind::Babbler));
+    Rc::make_mut(&mut plan.asker).retain(|_| has(ClientKind::Asker));
+    Rc::make_mut(&mut plan.insister).retain(|_| has(ClientKind::Insister));
+    Rc::make_mut(&mut plan.delayer).retain(|_| has(ClientKind::Delayer));
+    plan.resets.retain(|_| has(ClientKind::Resetter));
 }
 
 fn halve(entry: &mut FaultEntry) {

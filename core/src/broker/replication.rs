@@ -146,6 +146,13 @@ impl Replication {
         self.replica.on_fetched(now, id, result) || self.primary.on_fetched(id, result)
     }
 
+    /// What the master's former life sent is not taken any more.
+    pub(super) fn end_stream<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
+        if self.is_slave() {
+            self.replica.leave(now, env);
+        }
+    }
+
     /// Says how far slaves are and whether the master may still ask for what is old, before the store settles.
     pub(super) fn before_store(&mut self, now: Now, store: &mut Store) {
         let replicated = if self.is_sync() { self.primary.replicated(now, store) } else { None };

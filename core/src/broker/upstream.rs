@@ -55,6 +55,8 @@ pub(super) const KEEPS: &str = "gantryKeeps";
 pub(super) const LOG_MIN: &str = "gantryLogMin";
 /// Beside it: the master writes the changes of its tables into its log.
 pub(super) const CARRIES: &str = "gantryCarries";
+/// In the question of a Gantry master that has crashed: it looks for what it lost.
+pub(super) const HOME: &str = "gantryHome";
 /// In the question of a Gantry slave: where it is reached, on the port of the clients and on that of replication.
 pub(super) const SLAVE: [&str; 2] = ["gantryAddr", "gantryHaAddr"];
 /// In a Gantry slave's question: the stamp of what it has.

@@ -557,8 +557,12 @@ impl Machine<MemoryDisk> for Manager {
         for event in self.desk.settle(now, env) {
             self.on_event(now, event, env);
         }
-        if self.desk.is_ready() {
+        let is_ready = self.desk.is_ready();
+        // As long as the permission is wiped no master is found to talk to, and who is to give it back talks to name servers.
+        if is_ready || self.steps.front().is_some_and(|step| step.to_names) {
             self.work(now, env);
+        }
+        if is_ready {
             self.look(now, env);
         }
     }

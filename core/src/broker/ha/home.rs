@@ -8,10 +8,14 @@
 //! One slave at a time, round and round until each has been heard or the time is up ([`super::HaConfig::tail_wait`]). Whoever does
 //! not answer by then may hold what is lost: it keeps it and follows nobody (see [`super::replica`]).
 //!
+//! Who is asked ends the stream of the life before first: what is still on its way to a slave that stood still would come behind its
+//! answer, and part the two logs.
+//!
 //! Invariant: what is taken continues this log, byte by byte, in an epoch that both have.
 //!
 //! Absent on purpose: deciding between two masters. A slave that has become the master meanwhile ends the start.
 
+use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -23,7 +27,7 @@ use bytes::Bytes;
 use super::epochs::{Epochs, Tail, is_rising};
 use super::known::KnownSlave;
 use crate::broker::store::Store;
-use crate::broker::upstream::LOG_MIN;
+use crate::broker::upstream::{HOME, LOG_MIN};
 use crate::io::{ConnId, Disk, Effect, Env, Now, Peer, Protocol};
 use crate::probe::Probe;
 use crate::time::{Duration, Instant};
@@ -111,7 +115,8 @@ impl Home {
         match &self.state {
             State::Waiting { .. } => {}
             State::Asking { .. } => {
-                let ask = Command::request(request_code::GET_BROKER_EPOCH_CACHE, Ext::None);
+                let fields = Vec::from([(Cow::Borrowed(HOME), Cow::Borrowed("true"))]);
+                let ask = Command::request(request_code::GET_BROKER_EPOCH_CACHE, Ext::Fields(fields));
                 env.send(conn, Packet::Command(ask));
             }
             State::Taking { .. } => env.send(conn, Packet::HaReport { offset: store.log_end() }),

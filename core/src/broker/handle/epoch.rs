@@ -4,12 +4,12 @@ use alloc::borrow::Cow;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::super::Broker;
 use super::super::ha::known::KnownSlave;
 use super::super::reply::{Answer, Refusal};
 use super::super::store::FlushMode;
-use super::super::upstream::{CARRIES, KEEPS, LOG_MIN, SLAVE};
-use crate::io::Now;
+use super::super::upstream::{CARRIES, HOME, KEEPS, LOG_MIN, SLAVE};
+use super::super::{Broker, BrokerEvent};
+use crate::io::{Disk, Env, Now};
 use crate::wire::body::{self, EpochEntryCache};
 use crate::wire::code::response_code;
 use crate::wire::{Command, Ext};
@@ -27,10 +27,19 @@ impl Broker {
 
     /// RocketMQ's answer, and for a slave whether an acknowledgement here promises that a message outlives the loss of
     /// power or of the disk: then a slave that has more than this log throws nothing away. Also where this log begins: a
-    /// slave that lacks its beginning acknowledges nothing.
-    pub(super) fn on_get_epochs(&mut self, request: &Command) -> Result<Answer, Refusal> {
+    /// slave that lacks its beginning acknowledges nothing. A master that has crashed and looks for what it lost is told the
+    /// last word: what its former life sent and is still under way to this slave must not come behind it.
+    pub(super) fn on_get_epochs<D: Disk>(
+        &mut self,
+        now: Now,
+        request: &Command,
+        env: &mut Env<'_, D, BrokerEvent>,
+    ) -> Result<Answer, Refusal> {
         self.check_store()?;
         self.note_slave(request)?;
+        if request.ext.get(HOME).is_some() {
+            self.replication.end_stream(now, env);
+        }
         let end = self.store.written();
         let cache = EpochEntryCache {
             broker_id: self.config.broker_id,

@@ -195,7 +195,7 @@ impl Broker {
             code::CLONE_GROUP_OFFSET => self.on_clone_group_offset(request),
             code::GET_ALL_CONSUMER_OFFSET => self.on_get_all_consumer_offsets(request),
             code::GET_BROKER_HA_STATUS => self.on_get_ha_status(now, request),
-            code::GET_BROKER_EPOCH_CACHE => self.on_get_epochs(request),
+            code::GET_BROKER_EPOCH_CACHE => self.on_get_epochs(now, request, env),
             code::GET_ALL_DELAY_OFFSET => self.on_get_all_delay_offsets(request),
             code::GET_TIMER_CHECK_POINT => self.on_get_timer_checkpoint(now, request),
             code::GET_TIMER_METRICS => self.on_get_timer_metrics(request),

@@ -146,8 +146,17 @@ impl Space {
             self.reserve = Reserve::Unknown;
             return;
         }
+        let was_missing = self.is_spent();
         self.reserve = Reserve::Missing(wanted);
         if self.seen.free < wanted || self.is_above(warning_percent) {
+            if !was_missing {
+                tracing::warn!(
+                    wanted,
+                    free = self.seen.free,
+                    "{RESERVE_FILE}: there is no room to keep in reserve, and messages are refused until there is; on a small \
+                     disk, set gantryReserveBytes lower"
+                );
+            }
             return;
         }
         match disk.create(RESERVE_FILE, wanted, FileKind::Log) {
