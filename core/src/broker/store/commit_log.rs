@@ -86,7 +86,9 @@ impl CommitLog {
                     "{path}: not the name of a commit-log segment; move the file elsewhere and start again"
                 )
             })?;
-            if at == last && entry.len == 0 {
+            // Where all before it is gone, its name alone says where the log goes on.
+            let is_all = self.segments.is_empty() && start > 0;
+            if at == last && entry.len == 0 && !is_all {
                 // A segment whose creation did not get beyond its name.
                 disk.delete(&path).map_err(|error| format!("{path}: {error}"))?;
                 continue;
