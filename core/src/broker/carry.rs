@@ -349,6 +349,10 @@ impl Broker {
     fn set_carrying(&mut self, is_writing: bool) {
         self.carry.is_writing = is_writing;
         self.carry.is_whole_due = is_writing;
+        if !is_writing {
+            // What found no room is part of the whole when that is written again.
+            self.carry.outbox.clear();
+        }
         self.offsets.set_carrying(is_writing);
         self.groups.set_carrying(is_writing);
     }
