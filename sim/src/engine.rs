@@ -4,49 +4,34 @@
 //!
 //! Absent on purpose: cancelling. Whoever schedules puts a stamp into the event and drops it when the stamp is stale.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use gantry_core::time::Instant;
 
-#[derive(Debug)]
-struct Entry<E> {
-    at: Instant,
-    sequence: u64,
-    event: E,
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Entry<E> {}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Entry<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
+/// When, in which order, and the event's place in [`Engine::events`].
+type Entry = (Instant, u64, usize);
 
 /// Scheduled events and the present time.
 #[derive(Debug)]
 pub struct Engine<E> {
-    heap: BinaryHeap<Reverse<Entry<E>>>,
+    heap: BinaryHeap<Reverse<Entry>>,
+    /// Events are many times as large as what orders them: a heap moves its entries, and these stay where they are.
+    events: Vec<Option<E>>,
+    free: Vec<usize>,
     now: Instant,
     sequence: u64,
 }
 
 impl<E> Default for Engine<E> {
     fn default() -> Self {
-        Engine { heap: BinaryHeap::new(), now: Instant::ZERO, sequence: 0 }
+        Engine {
+            heap: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            now: Instant::ZERO,
+            sequence: 0,
+        }
     }
 }
 
@@ -63,19 +48,24 @@ impl<E> Engine<E> {
 
     /// Lets `event` happen at `at`, or now if that has passed.
     pub fn schedule(&mut self, at: Instant, event: E) {
-        let entry = Entry { at: at.max(self.now), sequence: self.sequence, event };
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.heap.push(Reverse((at.max(self.now), self.sequence, place)));
         self.sequence += 1;
-        self.heap.push(Reverse(entry));
     }
 
     /// Takes the next event and sets the time to it; `None` when nothing is left to happen up to and including `until`.
     pub fn next(&mut self, until: Instant) -> Option<E> {
-        if self.heap.peek()?.0.at > until {
+        if self.heap.peek()?.0.0 > until {
             return None;
         }
-        let Reverse(entry) = self.heap.pop()?;
-        self.now = entry.at;
-        Some(entry.event)
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.now = at;
+        self.free.push(place);
+        self.events[place].take()
     }
 }
 

@@ -24,6 +24,10 @@ use junit::Suite;
 use report::Summary;
 use work::{Done, Shard, Work};
 
+#[cfg(target_env = "gnu")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXIT_SAFETY: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_LIVENESS: u8 = 3;

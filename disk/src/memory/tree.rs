@@ -143,7 +143,6 @@ impl Tree {
     }
 
     fn put(&mut self, dir: &str, name: &str, node: Option<Node>) {
-        let path = path::join(dir, name);
         // A directory that vanished takes the changes in it along.
         let Some(entries) = self.dirs.get_mut(dir) else { return };
         let before = match node {
@@ -151,8 +150,9 @@ impl Tree {
             None => entries.remove(name),
         };
         if node == Some(Node::Dir) {
-            self.dirs.entry(path).or_default();
+            self.dirs.entry(path::join(dir, name)).or_default();
         } else if before == Some(Node::Dir) {
+            let path = path::join(dir, name);
             let below = format!("{path}/");
             self.dirs.retain(|dir, _| *dir != path && !dir.starts_with(&below));
         }

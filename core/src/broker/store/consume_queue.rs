@@ -267,12 +267,11 @@ impl ConsumeQueue {
 
     /// The open file whose first entry is `first`.
     fn open_at<D: Disk>(&mut self, first: u64, disk: &mut D) -> Result<Option<FileId>, DiskError> {
-        let path = self.path(first);
-        let Some(file) = self.files.iter_mut().find(|file| file.first == first) else { return Ok(None) };
-        if file.file.is_none() {
-            file.file = Some(disk.open(&path, FileKind::Table)?);
+        let Some(at) = self.files.iter().rposition(|file| file.first == first) else { return Ok(None) };
+        if self.files[at].file.is_none() {
+            self.files[at].file = Some(disk.open(&self.path(first), FileKind::Table)?);
         }
-        Ok(file.file)
+        Ok(self.files[at].file)
     }
 
     /// Entries that the file whose first entry is `first` has room for.
