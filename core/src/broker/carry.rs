@@ -716,7 +716,8 @@ impl Broker {
         if begins && waits {
             return None;
         }
-        let reads = begins || self.replication.is_slave();
+        // Who is stopping reads no more.
+        let reads = begins || self.is_serving() && self.replication.is_slave();
         if !reads || self.carry.fetching.is_some() || !self.carry.is_read() {
             return None;
         }
