@@ -627,12 +627,19 @@ fn fault_plan(scenario: &Scenario, name_servers: u8, rng: &mut Rng) -> FaultPlan
             scenario.victims().contains(&it) && !spared.contains(&it)
         });
     }
+    let mut moments = Moment::ALL.to_vec();
+    let delays = |client: &ClientKind| matches!(client, ClientKind::Delayer | ClientKind::Retrier);
+    if scenario.clients.iter().any(delays) {
+        // As often as all others together: they are few, and seconds apart.
+        moments.extend([Moment::Delivering; 8]);
+    }
     FaultPlan {
         count_max: scenario.faults_max(),
         exact: scenario.exact,
         from: scenario.faults_from(),
         until: scenario.faults_until(),
         kinds: scenario.fault_kinds().to_vec(),
+        moments,
         targets,
         peers,
     }

@@ -25,6 +25,8 @@ use crate::time::{Duration, Instant};
 use crate::wire::body::{self, BodyError, DataVersion, ObjectWriter};
 use crate::wire::message::{Draft, Entry, Record, property};
 
+/// Why a broker wakes when delayed messages are due. Simulations know the turn by it.
+pub const DELIVERY: &str = "delivery of delayed messages";
 /// `flushDelayOffsetInterval`
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// After a failed delivery the level waits this long, as in RocketMQ.

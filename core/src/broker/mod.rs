@@ -59,6 +59,7 @@ use carry::Carry;
 pub use config::BrokerConfig;
 use conns::Conns;
 use consumer::Consumers;
+pub use delay::DELIVERY;
 use delay::Delays;
 use group::Groups;
 use ha::cut::Cut;
@@ -748,7 +749,7 @@ impl<D: Disk> Machine<D> for Broker {
             when_serving(self.groups.file.deadline(), "subscriptionGroup.json"),
             when_serving(self.offsets.deadline(), "consumerOffset.json"),
             when_serving(self.delays.file_deadline(), "delayOffset.json"),
-            named(self.delays.deadline().filter(|_| self.delivers()), "delivery of delayed messages"),
+            named(self.delays.deadline().filter(|_| self.delivers()), DELIVERY),
             when_serving(self.register.deadline(&self.topics, &self.config), "registration"),
             self.upstream_deadline(),
             self.carry_deadline(),

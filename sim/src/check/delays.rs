@@ -2,6 +2,9 @@
 //! any case; none that was acknowledged is forgotten; and, where a message is safe as soon as it is written, it comes once,
 //! whatever processes die afterwards.
 //!
+//! That somebody had the copy before the power took it is no delivery: whoever reads later would never have the message, which itself
+//! is on the medium. So each that was kept comes again after the master's last power loss: its reader begins anew then.
+//!
 //! In worlds in which a slave takes the master's place only that none comes early and that none is forgotten: nothing that was
 //! acknowledged is lost there, and a copy that the old master alone delivered comes once more (#7923: an acting master sends its
 //! timers to the dead one).
@@ -14,7 +17,7 @@ use std::collections::BTreeMap;
 
 use gantry_core::time::{Duration, Instant};
 
-use super::loss::{Stops, has_lost_power};
+use super::loss::{Stops, last_power_loss};
 use super::{Checker, Cx, Flush, Replication, Verdict, secs, stuck_because, unsafe_because};
 use crate::history::{DelayReport, MessageId, Report};
 use crate::world::Fact;
@@ -36,7 +39,8 @@ struct Sent {
     begun: Instant,
     level: u8,
     stored: Option<Instant>,
-    came: Option<Instant>,
+    /// First, and last.
+    came: Option<(Instant, Instant)>,
     place: Option<(i32, i64)>,
 }
 
@@ -68,8 +72,9 @@ impl Delays {
             return unsafe_because(NAME, what);
         }
         let (other, before) = (self.places.insert(place, id), sent.place.replace(place));
-        let first = *sent.came.get_or_insert(cx.at);
-        if has_lost_power(cx) || cx.setup.takeover {
+        let first = sent.came.map_or(cx.at, |(first, _)| first);
+        sent.came = Some((first, cx.at));
+        if last_power_loss(cx).is_some() || cx.setup.takeover {
             return Ok(());
         }
         let safe_when_written = cx.setup.flush == Flush::Async && cx.setup.replication == Replication::Async;
@@ -114,17 +119,17 @@ impl Checker for Delays {
     }
 
     fn finish(&mut self, cx: &Cx<'_>) -> Verdict {
+        let lost = last_power_loss(cx).filter(|_| !cx.setup.takeover);
         for (id, sent) in &self.sent {
             let Some(stored) = sent.stored else { continue };
             let due = stored + cx.setup.delay(sent.level.into());
-            // The message is on the medium: it was written before its answer came. A copy that the power took is delivered again, and its
-            // reader begins anew as it loses its broker.
+            // The message is on the medium: it was written before its answer came. A copy that the power took is delivered again.
             let kept = self.stops.is_kept(cx, sent.begun);
             if !(kept || cx.setup.takeover) || due + END > cx.setup.ends_at {
                 continue;
             }
             self.looked += 1;
-            let Some(came) = sent.came else {
+            let Some((came, again)) = sent.came else {
                 let what = format!(
                     "{id:?} of level {} was acknowledged at {} and never came",
                     sent.level,
@@ -132,6 +137,16 @@ impl Checker for Delays {
                 );
                 return unsafe_because(NAME, what);
             };
+            if let Some(lost) = lost.filter(|lost| again < *lost) {
+                let what = format!(
+                    "{id:?} of level {} was acknowledged at {} and came at {}, and not again since the power failed at {}",
+                    sent.level,
+                    secs(stored),
+                    secs(came),
+                    secs(lost)
+                );
+                return unsafe_because(NAME, what);
+            }
             let calm_from = Instant::from_nanos(due.as_nanos().saturating_sub(CALM.as_nanos() as u64));
             let calm = !cx.setup.takeover && cx.setup.is_calm(calm_from, due + LATE_MAX);
             if calm && came > due + LATE_MAX {

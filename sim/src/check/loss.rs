@@ -5,7 +5,7 @@
 use gantry_core::time::{Duration, Instant};
 
 use super::{Cx, Flush};
-use crate::world::Fact;
+use crate::world::{Fact, HostId};
 
 /// Log and files are synced every second, offsets every five (`flushConsumerOffsetInterval`); a sync takes up to a second.
 pub const SYNCED_WITHIN: Duration = Duration::from_secs(7);
@@ -77,7 +77,8 @@ impl Stops {
     }
 }
 
-/// Whether the master's power ever failed.
-pub fn has_lost_power(cx: &Cx<'_>) -> bool {
-    cx.ledger.power_losses().iter().any(|(host, _)| *host == cx.setup.cast.master)
+/// When the master's power failed last, if it ever did.
+pub fn last_power_loss(cx: &Cx<'_>) -> Option<Instant> {
+    let of_master = |(host, at): &(HostId, Instant)| (*host == cx.setup.cast.master).then_some(*at);
+    cx.ledger.power_losses().iter().rev().find_map(of_master)
 }

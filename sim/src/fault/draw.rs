@@ -31,6 +31,8 @@ pub struct FaultPlan {
     pub until: Instant,
     /// Which kinds.
     pub kinds: Vec<FaultKind>,
+    /// At which moments brokers die, where they die at moments.
+    pub moments: Vec<Moment>,
     /// To whom.
     pub targets: Vec<Target>,
     /// Whoever may be at the other end of a target's cable.
@@ -183,8 +185,8 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             let by_ppm = rng.below(2 * DRIFT_PPM_MAX) as i64 - DRIFT_PPM_MAX as i64;
             Fault::ClockDrift { host: pick(rng, targets)?.host, by_ppm, lasts: spread(rng, PARTITION_MAX) }
         }
-        FaultKind::DeathAtMoment => at_moment(rng, &disks, Death::Process)?,
-        FaultKind::PowerLossAtMoment => at_moment(rng, &disks, Death::Power)?,
+        FaultKind::DeathAtMoment => at_moment(rng, plan, &disks, Death::Process)?,
+        FaultKind::PowerLossAtMoment => at_moment(rng, plan, &disks, Death::Power)?,
     })
 }
 
@@ -197,8 +199,8 @@ fn disk_errors(rng: &mut Rng, disks: &[Target], operation: DiskOperation) -> Opt
     Some(Fault::DiskErrors { host, operation, count, lasts: spread(rng, SLOW_MAX) })
 }
 
-fn at_moment(rng: &mut Rng, disks: &[Target], death: Death) -> Option<Fault> {
-    let (host, moment) = (pick(rng, disks)?.host, *pick(rng, Moment::ALL)?);
+fn at_moment(rng: &mut Rng, plan: &FaultPlan, disks: &[Target], death: Death) -> Option<Fault> {
+    let (host, moment) = (pick(rng, disks)?.host, *pick(rng, &plan.moments)?);
     let nth = 1 + rng.below(MOMENTS_MAX) as u32;
     Some(Fault::AtMoment { host, moment, nth, mid_turn: rng.one_in(2), death, down: spread(rng, DOWN_MAX) })
 }
@@ -267,6 +269,7 @@ mod tests {
                 FaultKind::NETWORK,
             ]
             .concat(),
+            moments: Moment::ALL.to_vec(),
             targets: vec![target(0, false), target(1, true), target(2, true)],
             peers: vec![HostId(0), HostId(1), HostId(2)],
         }

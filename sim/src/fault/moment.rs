@@ -2,6 +2,7 @@
 //!
 //! A time in nanoseconds finds them by luck only: between an append and its sync lie a few milliseconds of ten minutes.
 
+use gantry_core::broker::DELIVERY;
 use gantry_core::wire::Packet;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub enum Moment {
     Confirmed,
     /// A consumer's offset has come.
     Committed,
+    /// Delayed messages are due, and their copies are written.
+    Delivering,
     /// Recovery, or what follows it: one of the first turns of a life.
     Recovering,
     /// A slave is asked to be the master, or writes down that its epoch begins.
@@ -34,7 +37,7 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// Those that come to every broker. A promotion comes to one, and once.
+    /// Those that come to every broker. A promotion comes to one, and once; deliveries come where somebody sends with a delay.
     pub const ALL: &[Moment] = &[
         Moment::Appended,
         Moment::Synced,
@@ -58,6 +61,7 @@ impl Moment {
             (Moment::Committed, Seen::Received { packet: Packet::Command(command), .. }) => {
                 !command.is_response() && command.code == code::UPDATE_CONSUMER_OFFSET
             }
+            (Moment::Delivering, Seen::Wake { why }) => *why == DELIVERY,
             // Every turn counts.
             (Moment::Recovering, Seen::Settled) => true,
             (Moment::Promoting, Seen::Received { packet: Packet::Command(command), .. }) => {
@@ -71,6 +75,7 @@ impl Moment {
                 | Moment::Replicated
                 | Moment::Confirmed
                 | Moment::Committed
+                | Moment::Delivering
                 | Moment::Recovering
                 | Moment::Promoting,
                 _,
@@ -87,6 +92,7 @@ impl Moment {
             Moment::Replicated => "as it takes its master's log",
             Moment::Confirmed => "as a slave says how far it is",
             Moment::Committed => "as a consumer commits an offset",
+            Moment::Delivering => "as delayed messages are due",
             Moment::Recovering => "as it recovers from another death",
             Moment::Promoting => "as it is made the master",
         }

@@ -5,7 +5,7 @@ use gantry_core::time::Duration;
 
 use super::{BrokerPlan, FleetPlan, FleetShape, Layout};
 use crate::check::Flush;
-use crate::fault::{self, Fault, FaultEntry, FaultPlan, Target};
+use crate::fault::{self, Fault, FaultEntry, FaultPlan, Moment, Target};
 use crate::scenario::Scenario;
 use crate::workload::client::{AppPlan, Asked, Dividing, FleetSend, GroupPlan, Pace, Way};
 use crate::workload::steward::Growth;
@@ -183,6 +183,7 @@ pub fn faults(
         from: scenario.faults_from(),
         until: scenario.faults_until(),
         kinds: scenario.fault_kinds().to_vec(),
+        moments: Moment::ALL.to_vec(),
         targets,
         peers,
     };

@@ -123,8 +123,13 @@ impl Delayer {
             | Event::Lost(Tag::Pull(lane, _))
             | Event::NotSent(Tag::Pull(lane, _)) => {
                 // A broker that has lost its power, or another one that took its place, may have other messages at the offsets that were
-                // read: who goes on there misses them.
+                // read: who goes on there misses them. That goes for the lanes that ask nothing just now, too.
                 self.lanes[lane] = Lane { next: 0, doing: Doing::Nothing(now.mono + RETRY_DELAY) };
+                for idle in &mut self.lanes {
+                    if idle.doing != Doing::Waiting {
+                        idle.next = 0;
+                    }
+                }
             }
             Event::Request(_) => {}
         }
@@ -158,7 +163,8 @@ impl Delayer {
                     lane.doing = Doing::Nothing(now.mono + RETRY_DELAY);
                 }
             }
-            Pulled::Refused => lane.doing = Doing::Nothing(now.mono + RETRY_DELAY),
+            // It may be a broker that has just begun.
+            Pulled::Refused => *lane = Lane { next: 0, doing: Doing::Nothing(now.mono + RETRY_DELAY) },
         }
     }
 
