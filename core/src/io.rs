@@ -167,6 +167,22 @@ pub enum DiskError {
     Io,
     /// Not permitted, or a read-only file system.
     Denied,
+    /// This process, or the system, has as many files open as it may. Nothing was done, and nothing written is in doubt.
+    NoDescriptors,
+}
+
+impl DiskError {
+    /// Whether it is for want of something that may be there again later: the same may succeed then.
+    pub fn is_shortage(self) -> bool {
+        match self {
+            DiskError::Full | DiskError::NoDescriptors => true,
+            DiskError::NotFound
+            | DiskError::Exists
+            | DiskError::OutOfRange
+            | DiskError::Io
+            | DiskError::Denied => false,
+        }
+    }
 }
 
 impl fmt::Display for DiskError {
@@ -178,6 +194,9 @@ impl fmt::Display for DiskError {
             DiskError::OutOfRange => "range outside the file",
             DiskError::Io => "input/output error",
             DiskError::Denied => "permission denied or read-only file system",
+            DiskError::NoDescriptors => {
+                "no file descriptor is left: raise the limit of open files (LimitNOFILE of systemd, or ulimit -n)"
+            }
         })
     }
 }
@@ -229,6 +248,9 @@ pub enum FileKind {
 }
 
 /// Files with the meaning of a page cache, below one root directory.
+///
+/// Whatever has to open a file or a directory may give [`DiskError::NoDescriptors`], also as the result of a replacement or of the
+/// sync of a directory; what is open stays open.
 ///
 /// Paths are relative, `/`-separated, without `.` or `..`. Nothing here blocks for the device, except that
 /// opening, creating, deleting and renaming touch directories. What is written is readable at once; after the death of the

@@ -193,7 +193,7 @@ impl MappedDisk {
     fn delete_dir(&mut self, path: &str, full: &Path) -> Result<(), DiskError> {
         if fs::remove_dir(full).is_err() {
             // Perhaps what a crash left of a replacement is in the way.
-            for entry in fs::read_dir(full).or_disk_error()?.flatten() {
+            for entry in self.table.with_descriptor(|| fs::read_dir(full)).or_disk_error()?.flatten() {
                 if entry.file_name().to_str().is_some_and(path::is_temporary) {
                     fs::remove_file(entry.path()).or_disk_error()?;
                 }
@@ -204,7 +204,8 @@ impl MappedDisk {
                 | DiskError::Full
                 | DiskError::OutOfRange
                 | DiskError::Io
-                | DiskError::Denied) => error,
+                | DiskError::Denied
+                | DiskError::NoDescriptors) => error,
             })?;
         }
         self.durable_dirs.remove(path);

@@ -171,6 +171,7 @@ pub struct MemoryDisk {
     lie_syncs: u32,
     fail_writes: u32,
     fail_reads: u32,
+    no_descriptors_per_mille: u32,
 }
 
 impl Disk for MemoryDisk {
@@ -179,13 +180,14 @@ impl Disk for MemoryDisk {
         if dies && self.rng.one_in(2) {
             return Err(DiskError::Io);
         }
-        let result = self.do_create(path, len, kind, dies);
+        let result = self.draw_descriptor().and_then(|()| self.do_create(path, len, kind, dies));
         if dies { Err(DiskError::Io) } else { result }
     }
 
     fn open(&mut self, path: &str, kind: FileKind) -> Result<FileId, DiskError> {
         self.alive()?;
         path::check(path)?;
+        self.draw_descriptor()?;
         match self.tree.get(path) {
             Some(Node::File(inode)) => Ok(self.open_inode(inode, kind)),
             Some(Node::Dir) | None => Err(DiskError::NotFound),
@@ -265,6 +267,7 @@ impl Disk for MemoryDisk {
     fn list(&mut self, dir: &str) -> Result<Vec<DirEntry>, DiskError> {
         self.alive()?;
         path::check_dir(dir)?;
+        self.draw_descriptor()?;
         Ok(self.tree.entries(dir).map(|(name, node)| self.entry(name, node)).collect())
     }
 
@@ -282,6 +285,7 @@ impl Disk for MemoryDisk {
     fn read_small(&mut self, path: &str, len_max: u64) -> Result<Vec<u8>, DiskError> {
         self.alive()?;
         path::check(path)?;
+        self.draw_descriptor()?;
         self.draw_read()?;
         let Some(Node::File(inode)) = self.tree.get(path) else { return Err(DiskError::NotFound) };
         let content = self.content(inode);

@@ -401,6 +401,33 @@ fn a_full_disk_refuses_growth_and_nothing_else() {
 }
 
 #[test]
+fn without_descriptors_nothing_is_opened_and_what_is_open_works() {
+    let mut disk = disk();
+    let log = disk.create("log", 4096, FileKind::Log).unwrap();
+    disk.set_no_descriptors(1000);
+    let none = DiskError::NoDescriptors;
+    assert_eq!(disk.create("more", 4096, FileKind::Log), Err(none));
+    assert_eq!(disk.stat("more"), Ok(None));
+    assert_eq!(disk.open("log", FileKind::Log), Err(none));
+    assert_eq!(disk.list(""), Err(none));
+    assert_eq!(disk.read_small("log", 4096), Err(none));
+    disk.write(log, 0, b"x").unwrap();
+    disk.replace(SyncId(1), "x", Bytes::from_static(b"x"));
+    disk.sync(SyncId(2), SyncTarget::Dir(String::new()));
+    disk.sync(SyncId(3), SyncTarget::File(log));
+    disk.complete_all();
+    let ended = [
+        Done::Synced(SyncId(1), Err(none)),
+        Done::Synced(SyncId(2), Err(none)),
+        Done::Synced(SyncId(3), Ok(())),
+    ];
+    assert_eq!(reaped(&mut disk), ended);
+    disk.set_no_descriptors(0);
+    assert_eq!(disk.stat("x"), Ok(None));
+    assert!(disk.create("more", 4096, FileKind::Log).is_ok());
+}
+
+#[test]
 fn cold_pages_are_fetched_and_stay_until_released() {
     let mut disk = disk();
     disk.set_cold_ratio(1000);

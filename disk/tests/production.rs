@@ -66,6 +66,7 @@ fn another_process() {
             disk.write(journal, 0, b"entry").unwrap();
             Box::new(disk)
         }
+        "starved" => Box::new(starve(root)),
         other => panic!("no role {other}"),
     };
     println!("ready");
@@ -136,6 +137,63 @@ fn a_killed_process_leaves_all_it_wrote() {
     let log = disk.read_small("commitlog/0", 64 << 20).unwrap();
     assert!(log.chunks(300).take(100_000).zip(0_u64..).all(|(record, n)| record == [n as u8; 300]));
     assert!(log[30_000_000..].iter().all(|byte| *byte == 0));
+}
+
+/// Takes every descriptor that is left, and tries what a broker does; a process of its own, for the limit is the process's.
+fn starve(root: &Path) -> MappedDisk {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let none = DiskError::NoDescriptors;
+    let (mut disk, woken) = support::open(root, &MappedOptions::default());
+    let finish = |disk: &mut MappedDisk| {
+        let mut done = Vec::new();
+        woken.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        disk.reap(&mut done);
+        done
+    };
+    let log = disk.create("log", 4096, FileKind::Log).unwrap();
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum }).unwrap();
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    // An open file lends its descriptor, and has one again when it is used.
+    let more = disk.create("more", 4096, FileKind::Table).unwrap();
+    disk.write(log, 0, b"x").unwrap();
+    disk.write(more, 0, b"y").unwrap();
+    disk.write(log, 1, b"z").unwrap();
+    // What a lane opens has one in reserve, each time again.
+    for n in 0..3 {
+        disk.replace(SyncId(2 * n), "config", Bytes::from_static(b"{}"));
+        assert_eq!(finish(&mut disk), [Done::Synced(SyncId(2 * n), Ok(()))]);
+        disk.sync(SyncId(2 * n + 1), SyncTarget::Dir(String::new()));
+        assert_eq!(finish(&mut disk), [Done::Synced(SyncId(2 * n + 1), Ok(()))]);
+    }
+    // Nobody is left to lend one.
+    disk.close(more);
+    disk.close(log);
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    assert_eq!(disk.create("third", 4096, FileKind::Log), Err(none));
+    assert_eq!(disk.open("log", FileKind::Log), Err(none));
+    assert_eq!(disk.list(""), Err(none));
+    assert_eq!(disk.read_small("config", 100), Err(none));
+    assert_eq!(disk.stat("third"), Ok(None));
+    held.clear();
+    assert_eq!(disk.read_small("config", 100), Ok(b"{}".to_vec()));
+    disk.create("third", 4096, FileKind::Log).unwrap();
+    disk
+}
+
+#[test]
+fn without_descriptors_files_lend_theirs_and_what_is_missing_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let mut child = other_process("starved", root.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut disk = try_open(root.path()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(disk.read_small("log", 4096).unwrap()[..2], *b"xz");
 }
 
 /// A small file system of its own, unmounted when dropped.

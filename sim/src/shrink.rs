@@ -151,6 +151,7 @@ fn halve(entry: &mut FaultEntry) {
         | Fault::FullDisk { lasts, .. }
         | Fault::LyingSyncs { lasts, .. }
         | Fault::DialRefusal { lasts, .. }
+        | Fault::NoDescriptors { lasts, .. }
         | Fault::Clogging { lasts, .. }
         | Fault::Bandwidth { lasts, .. }
         | Fault::Deafness { lasts, .. }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::io::{DiskError, Effect, SyncId};
 use crate::time::Instant;
 
-/// How long to wait after a replacement failed for want of room.
+/// How long to wait after a replacement failed for want of room, descriptors or permission.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Counts the changes of a table.
@@ -112,7 +112,7 @@ impl ConfigFile {
                 self.durable = generation;
                 Ok(())
             }
-            Err(error @ (DiskError::Full | DiskError::Denied)) => {
+            Err(error) if error.is_shortage() || error == DiskError::Denied => {
                 tracing::warn!(path = self.path, %error, "not written, will be tried again");
                 self.retry_at = now + RETRY_AFTER;
                 Ok(())

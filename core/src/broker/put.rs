@@ -78,12 +78,12 @@ impl Broker {
     pub(super) fn refuse_append(&self, error: AppendError) -> Refusal {
         match error {
             AppendError::TooLarge => self.message_illegal(),
-            AppendError::NotReady | AppendError::DiskWarning | AppendError::Disk(DiskError::Full) => {
-                Refusal::new(
-                    response_code::SERVICE_NOT_AVAILABLE,
-                    "service not available now. It may be caused by one of the following reasons: the broker's disk is full, messages are put to the slave, message store has been shut down, etc.",
-                )
-            }
+            AppendError::NotReady
+            | AppendError::DiskWarning
+            | AppendError::Disk(DiskError::Full | DiskError::NoDescriptors) => Refusal::new(
+                response_code::SERVICE_NOT_AVAILABLE,
+                "service not available now. It may be caused by one of the following reasons: the broker's disk is full, messages are put to the slave, message store has been shut down, etc.",
+            ),
             AppendError::NotARecord => unreachable!("only raw bytes of another log are refused so"),
             AppendError::Disk(error) => {
                 tracing::error!(%error, "message not stored");

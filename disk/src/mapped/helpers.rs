@@ -13,7 +13,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, sleep};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::io::{DiskError, FetchId, SyncId};
@@ -24,6 +25,43 @@ use super::window::Stretch;
 
 /// Helpers read and sync; none recurses.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// A lane waits this long for a descriptor, so often, before it says that there is none.
+const DESCRIPTOR_WAIT: Duration = Duration::from_millis(10);
+const DESCRIPTOR_WAITS_MAX: usize = 100;
+
+/// A descriptor kept for what a lane has to open, so that it need not wait for connections to end when there is no other. The
+/// failed sync of a directory is a new start of the broker, and one that never began is no reason for that.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn new() -> Spare {
+        let mut spare = Spare(None);
+        spare.refill();
+        spare
+    }
+
+    fn open<T>(&mut self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        for _ in 0..DESCRIPTOR_WAITS_MAX {
+            match open() {
+                Err(error) if system::is_exhausted(&error) => {
+                    if self.0.take().is_none() {
+                        sleep(DESCRIPTOR_WAIT);
+                    }
+                }
+                result => return result,
+            }
+        }
+        open()
+    }
+
+    /// After each job, once what it opened is closed.
+    fn refill(&mut self) {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+    }
+}
 
 /// What a helper finished.
 #[derive(Debug)]
@@ -187,7 +225,9 @@ impl Helpers {
         };
         for (name, lane) in [("disk-sync", &helpers.urgent), ("disk-sync-queues", &helpers.patient)] {
             let (lane, outbox) = (Arc::clone(lane), Arc::clone(outbox));
-            helpers.threads.push(spawn(name, move || run_lane(&lane, &outbox))?);
+            // Taken before anybody else can take it.
+            let spare = Spare::new();
+            helpers.threads.push(spawn(name, move || run_lane(&lane, &outbox, spare))?);
         }
         for _ in 0..fetchers.max(1) {
             let (queue, outbox) = (Arc::clone(&helpers.fetches), Arc::clone(outbox));
@@ -244,7 +284,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run_lane(lane: &Queue<SyncJob>, outbox: &Outbox) {
+fn run_lane(lane: &Queue<SyncJob>, outbox: &Outbox, mut spare: Spare) {
     while let Some(job) = lane.pop(|_| 0) {
         match job {
             SyncJob::File { id, serial, file } => {
@@ -261,11 +301,13 @@ fn run_lane(lane: &Queue<SyncJob>, outbox: &Outbox) {
                 outbox.push(ids.into_iter().map(|id| Finished::Synced(id, result)));
             }
             SyncJob::Dirs { id, dirs } => {
-                let result = dirs.iter().try_for_each(|dir| system::sync_dir(dir)).or_disk_error();
+                let result = sync_dirs(&dirs, &mut spare);
+                spare.refill();
                 outbox.push([Finished::Synced(id, result)]);
             }
             SyncJob::Replace(replace) => {
-                let result = run_replace(&replace);
+                let result = run_replace(&replace, &mut spare);
+                spare.refill();
                 outbox.push([Finished::Replaced(replace.id, replace.path, result)]);
             }
             SyncJob::Drop(remains) => drop(remains),
@@ -273,22 +315,27 @@ fn run_lane(lane: &Queue<SyncJob>, outbox: &Outbox) {
     }
 }
 
-fn run_replace(replace: &Replace) -> Result<(), DiskError> {
+fn sync_dirs(dirs: &[PathBuf], spare: &mut Spare) -> Result<(), DiskError> {
+    dirs.iter().try_for_each(|dir| spare.open(|| system::sync_dir(dir))).or_disk_error()
+}
+
+fn run_replace(replace: &Replace, spare: &mut Spare) -> Result<(), DiskError> {
     make_parents(&replace.target)?;
     if replace.target.is_dir() {
         return Err(DiskError::Io);
     }
-    let written = write_new(&replace.temporary, &replace.bytes)
+    let written = spare
+        .open(|| File::create(&replace.temporary))
+        .and_then(|file| write_all(file, &replace.bytes))
         .and_then(|()| fs::rename(&replace.temporary, &replace.target));
     if let Err(error) = written {
         let _ = fs::remove_file(&replace.temporary);
         return Err(system::disk_error(&error));
     }
-    replace.dirs.iter().try_for_each(|dir| system::sync_dir(dir)).or_disk_error()
+    sync_dirs(&replace.dirs, spare)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+fn write_all(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -299,7 +346,11 @@ pub(super) fn make_parents(path: &Path) -> Result<(), DiskError> {
     fs::create_dir_all(parent).or_disk_error().map_err(|error| match error {
         // A file is in the way.
         DiskError::Exists | DiskError::NotFound => DiskError::Io,
-        DiskError::Full | DiskError::OutOfRange | DiskError::Io | DiskError::Denied => error,
+        DiskError::Full
+        | DiskError::OutOfRange
+        | DiskError::Io
+        | DiskError::Denied
+        | DiskError::NoDescriptors => error,
     })
 }
 

@@ -17,8 +17,14 @@ pub(super) fn disk_error(error: &io::Error) -> DiskError {
         Some(Errno::NOENT | Errno::NOTDIR | Errno::ISDIR) => DiskError::NotFound,
         Some(Errno::EXIST) => DiskError::Exists,
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => DiskError::Denied,
+        Some(Errno::MFILE | Errno::NFILE) => DiskError::NoDescriptors,
         Some(_) | None => DiskError::Io,
     }
+}
+
+/// Whether it says that no descriptor is left.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Turns an error of the system into one of the disk.

@@ -209,7 +209,7 @@ impl Table {
     pub(super) fn with_descriptor<T>(&mut self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         for _ in 0..EVICTIONS_MAX {
             match open() {
-                Err(error) if is_exhausted(&error) && !self.ring.is_empty() => self.evict_one(),
+                Err(error) if system::is_exhausted(&error) && !self.ring.is_empty() => self.evict_one(),
                 result => return result,
             }
         }
@@ -250,10 +250,6 @@ impl Table {
         }
         Some(file)
     }
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 #[cfg(test)]

@@ -232,6 +232,7 @@ impl MemoryDisk {
         point: u64,
         result: Result<(), DiskError>,
     ) -> Result<(), DiskError> {
+        self.draw_descriptor()?;
         let honest = self.draw_sync(result)?;
         if !self.tree.has_dir(dir) {
             return Err(DiskError::NotFound);
@@ -248,6 +249,7 @@ impl MemoryDisk {
         index: usize,
         result: Result<(), DiskError>,
     ) -> Result<(), DiskError> {
+        self.draw_descriptor()?;
         self.draw_failure(result)?;
         let Work::Replace { path: target, .. } = &self.pending[index].what else {
             unreachable!("the caller found a replacement here");
@@ -296,6 +298,15 @@ impl MemoryDisk {
         if self.fail_reads > 0 {
             self.fail_reads -= 1;
             return Err(DiskError::Io);
+        }
+        Ok(())
+    }
+
+    /// Takes a descriptor for what has to be opened.
+    pub(super) fn draw_descriptor(&mut self) -> Result<(), DiskError> {
+        let per_mille = u64::from(self.no_descriptors_per_mille);
+        if per_mille > 0 && self.rng.below(1000) < per_mille {
+            return Err(DiskError::NoDescriptors);
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ impl MemoryDisk {
             lie_syncs: 0,
             fail_writes: 0,
             fail_reads: 0,
+            no_descriptors_per_mille: 0,
         }
     }
 
@@ -207,6 +208,13 @@ impl MemoryDisk {
     /// Lets the next `count` reads fail: of [`Disk::read`], [`Disk::read_small`] or a fetch.
     pub fn fail_reads(&mut self, count: u32) {
         self.fail_reads = count;
+    }
+
+    /// Of a thousand operations that have to open a file or a directory, so many find no descriptor left: [`Disk::create`],
+    /// [`Disk::open`], [`Disk::list`], [`Disk::read_small`], a replacement and the sync of a directory. Files that are open are not
+    /// concerned, for the disk of production gives up the descriptor of one that is not used for one that is.
+    pub fn set_no_descriptors(&mut self, per_mille: u32) {
+        self.no_descriptors_per_mille = per_mille;
     }
 
     /// What its files take, in bytes.

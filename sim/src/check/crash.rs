@@ -1,4 +1,5 @@
-//! Verifies: no machine gives itself up, and none writes an ERROR into its log, unless its disk has refused something lately.
+//! Verifies: no machine gives itself up, and none writes an ERROR into its log, unless its disk has refused something lately. One
+//! that gives itself up for want of descriptors says which limit to raise.
 //! (A panic is caught by whoever runs the world.)
 //!
 //! Does not verify: WARN lines, nor that what a machine says of a broken disk is right.
@@ -34,6 +35,11 @@ impl Checker for Crash {
             // What such a disk left may be refused at the next start, or found to be nonsense.
             Fact::Failed { restart: false, .. } | Fact::Log(_) if cx.setup.has_lied(cx.host, cx.at) => {
                 return Ok(());
+            }
+            Fact::Failed { reason, .. }
+                if cx.setup.lacks_descriptors_only(cx.host, cx.at) && !reason.contains("raise the limit") =>
+            {
+                format!("what is out of descriptors gives itself up and does not say what to do: {reason}")
             }
             Fact::Failed { .. } | Fact::Log(_) if cx.setup.is_disk_broken(cx.host, cx.at) => return Ok(()),
             Fact::Failed { reason, restart } => {

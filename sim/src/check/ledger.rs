@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use gantry_core::io::SyncId;
+use gantry_core::io::{DiskError, SyncId};
 use gantry_core::time::Instant;
 use gantry_disk::Ticket;
 
@@ -263,6 +263,8 @@ impl Ledger {
             Fact::Started { .. } => *state = HostState { running: true, since: at, sync_failed: false },
             Fact::Resumed => (state.running, state.since) = (true, at),
             Fact::Died(_) | Fact::Paused => state.running = false,
+            // What never began has dropped nothing.
+            Fact::Seen(Seen::Synced { result: Err(DiskError::NoDescriptors), .. }) => {}
             Fact::Seen(Seen::Synced { result: Err(_), .. }) => state.sync_failed = true,
             Fact::PowerLost
             | Fact::Failed { .. }

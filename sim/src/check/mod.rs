@@ -209,6 +209,21 @@ impl Setup {
         })
     }
 
+    /// Whether nothing but want of descriptors lets `host`'s disk refuse something.
+    pub fn lacks_descriptors_only(&self, host: HostId, at: Instant) -> bool {
+        let mut refuses = false;
+        for entry in self.faults.iter().filter(|entry| entry.fault.refuses() == Some(host) && !entry.disabled)
+        {
+            if entry.at <= at && at <= entry.at + entry.fault.lasts() + AFTERMATH {
+                if !matches!(entry.fault, Fault::NoDescriptors { .. }) {
+                    return false;
+                }
+                refuses = true;
+            }
+        }
+        refuses
+    }
+
     /// Whether `host`'s disk has said that it synced what it had not, or forgot what it had: from then on what the host keeps is
     /// worth nothing alone.
     pub fn has_lied(&self, host: HostId, at: Instant) -> bool {

@@ -185,6 +185,11 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             let by_ppm = rng.below(2 * DRIFT_PPM_MAX) as i64 - DRIFT_PPM_MAX as i64;
             Fault::ClockDrift { host: pick(rng, targets)?.host, by_ppm, lasts: spread(rng, PARTITION_MAX) }
         }
+        FaultKind::NoDescriptors => {
+            // All of them, or so few that a process goes on for a while.
+            let per_mille = if rng.one_in(3) { 1000 } else { 1 + rng.below(999) as u32 };
+            Fault::NoDescriptors { host: pick(rng, &disks)?.host, per_mille, lasts: spread(rng, SLOW_MAX) }
+        }
         FaultKind::DeathAtMoment => at_moment(rng, plan, &disks, Death::Process)?,
         FaultKind::PowerLossAtMoment => at_moment(rng, plan, &disks, Death::Power)?,
     })
@@ -259,7 +264,7 @@ mod tests {
             until: Instant::from_nanos(400_000_000_000),
             kinds: [
                 FaultKind::USUAL,
-                &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError],
+                &[FaultKind::FullDisk, FaultKind::WriteError, FaultKind::ReadError, FaultKind::NoDescriptors],
                 &[
                     FaultKind::DeathAtMoment,
                     FaultKind::PowerLossAtMoment,
@@ -287,7 +292,7 @@ mod tests {
                 kinds.insert(entry.fault.kind());
             }
         }
-        assert_eq!(kinds.len(), 22, "every kind is drawn: {kinds:?}");
+        assert_eq!(kinds.len(), 23, "every kind is drawn: {kinds:?}");
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub enum FaultKind {
     ClockJump,
     /// [`Fault::ClockDrift`].
     ClockDrift,
+    /// [`Fault::NoDescriptors`].
+    NoDescriptors,
     /// [`Fault::AtMoment`] of a process.
     DeathAtMoment,
     /// [`Fault::AtMoment`] of the power.
@@ -162,6 +164,7 @@ impl fmt::Display for FaultKind {
             FaultKind::Deafness => "deafness",
             FaultKind::ClockJump => "clock-jump",
             FaultKind::ClockDrift => "clock-drift",
+            FaultKind::NoDescriptors => "no-descriptors",
             FaultKind::DeathAtMoment => "death-at-moment",
             FaultKind::PowerLossAtMoment => "power-loss-at-moment",
         })
@@ -285,6 +288,15 @@ pub enum Fault {
         /// So many in a row.
         count: u32,
         /// Those that did not come by then do not fail any more.
+        lasts: Duration,
+    },
+    /// A process is out of file descriptors: of what has to open a file a share fails, and nobody is dialled and taken.
+    NoDescriptors {
+        /// Whose.
+        host: HostId,
+        /// Of a thousand.
+        per_mille: u32,
+        /// For how long.
         lasts: Duration,
     },
     /// The next syncs fail, those of [`FAILED_SYNC_WINDOW`]: what they were to make durable may not be.
@@ -448,6 +460,7 @@ impl Fault {
             | Fault::FullDisk { lasts, .. }
             | Fault::LyingSyncs { lasts, .. }
             | Fault::DialRefusal { lasts, .. }
+            | Fault::NoDescriptors { lasts, .. }
             | Fault::Bandwidth { lasts, .. }
             | Fault::Deafness { lasts, .. }
             | Fault::ClockJump { lasts, .. }
@@ -471,6 +484,7 @@ impl Fault {
             | Fault::LyingSyncs { host, .. }
             | Fault::BitFlips { host, .. }
             | Fault::DialRefusal { host, .. }
+            | Fault::NoDescriptors { host, .. }
             | Fault::Deafness { host, .. }
             | Fault::ClockJump { host, .. }
             | Fault::ClockDrift { host, .. }
@@ -503,6 +517,7 @@ impl Fault {
         match self {
             Fault::FullDisk { host, .. }
             | Fault::FailedSync { host, .. }
+            | Fault::NoDescriptors { host, .. }
             | Fault::DiskErrors { host, .. } => Some(*host),
             Fault::ProcessDeath { .. }
             | Fault::PowerLoss { .. }
@@ -551,6 +566,7 @@ impl Fault {
             Fault::JointDeath { .. } => FaultKind::JointDeath,
             Fault::HalfOpen { .. } => FaultKind::HalfOpen,
             Fault::DialRefusal { .. } => FaultKind::DialRefusal,
+            Fault::NoDescriptors { .. } => FaultKind::NoDescriptors,
             Fault::Clogging { .. } => FaultKind::Clogging,
             Fault::Bandwidth { .. } => FaultKind::Bandwidth,
             Fault::Deafness { .. } => FaultKind::Deafness,
@@ -631,6 +647,12 @@ impl Fault {
             }
             Fault::LyingSyncs { host, lasts } => {
                 format!("disk of {} says that it syncs, and does not, for {lasts:?}", name(host))
+            }
+            Fault::NoDescriptors { host, per_mille, lasts } => {
+                format!(
+                    "{} is out of descriptors ({per_mille} of 1000 openings fail) for {lasts:?}",
+                    name(host)
+                )
             }
             Fault::BitFlips { host, count } => {
                 format!("{count} bits turn over on the disk of {}", name(host))

@@ -146,6 +146,11 @@ impl<O: Observer> World<O> {
                 disk.set_capacity(disk.used() + spare_bytes);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
+            Fault::NoDescriptors { host, per_mille, lasts } => {
+                self.disk(host).set_no_descriptors(per_mille);
+                self.hosts[host.0].without_descriptors += 1;
+                self.engine.schedule(now + lasts, Event::FaultEnds { index });
+            }
             Fault::LyingSyncs { host, lasts } => {
                 self.disk(host).lie_syncs(u32::MAX);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -205,6 +210,13 @@ impl<O: Observer> World<O> {
                 let capacity = self.hosts[host.0].plan.disk_bytes.unwrap_or(CAPACITY_DEFAULT_BYTES);
                 self.disk(host).set_capacity(capacity);
                 self.restart_failed(host);
+            }
+            Fault::NoDescriptors { host, .. } => {
+                self.hosts[host.0].without_descriptors -= 1;
+                if self.hosts[host.0].without_descriptors == 0 {
+                    self.disk(host).set_no_descriptors(0);
+                    self.restart_failed(host);
+                }
             }
             Fault::LyingSyncs { host, .. } => self.disk(host).lie_syncs(0),
             Fault::DiskErrors { host, operation, .. } => {

@@ -252,6 +252,8 @@ struct Host {
     /// Faults under way that let it read nothing, and that let it take no connections.
     deafness: u32,
     refusals: u32,
+    /// Faults under way that leave it without descriptors.
+    without_descriptors: u32,
     life: u32,
     doom: Option<faults::Doom>,
     /// Deaths that wait for a moment of its protocol.
@@ -339,6 +341,7 @@ impl<O: Observer> World<O> {
                 paused_until: Instant::ZERO,
                 deafness: 0,
                 refusals: 0,
+                without_descriptors: 0,
                 life: 0,
                 doom: None,
                 traps: Vec::new(),

@@ -256,6 +256,9 @@ impl<O: Observer> World<O> {
         let before = self.hosts[id.0].conns.insert(name, EndId { conn, side: DIALLER });
         assert!(before.is_none(), "the machine used the name {name:?} twice");
         let at = self.arrival(id, to);
+        if self.hosts[id.0].without_descriptors > 0 {
+            return self.plan(at, NetworkEvent::DialFailed { conn });
+        }
         self.plan(at, NetworkEvent::Request { conn });
         self.plan(now + DIAL_LIMIT, NetworkEvent::DialFailed { conn });
     }
@@ -274,7 +277,8 @@ impl<O: Observer> World<O> {
             return self.plan(at, NetworkEvent::Request { conn });
         }
         let at = self.arrival(to, from);
-        if self.hosts[to.0].process.is_none() || self.hosts[to.0].refusals > 0 {
+        let takes_nobody = self.hosts[to.0].refusals > 0 || self.hosts[to.0].without_descriptors > 0;
+        if self.hosts[to.0].process.is_none() || takes_nobody {
             // The refusal may get lost on its way; the dial then runs into its limit.
             if !self.is_cut(to, from) {
                 self.plan(at, NetworkEvent::DialFailed { conn });

@@ -160,8 +160,8 @@ impl Store {
         }
     }
 
-    /// A sync failed, or the replacement of the checkpoint. For the latter a full disk is only a reason to try again later: what
-    /// the old one says stays true.
+    /// A sync failed, or the replacement of the checkpoint. For the latter want of room or of descriptors is only a reason to try
+    /// again later: what the old one says stays true.
     pub(super) fn on_sync_failed<D: Disk, E>(
         &mut self,
         now: Now,
@@ -170,7 +170,7 @@ impl Store {
         env: &mut Env<'_, D, E>,
     ) {
         let is_checkpoint = self.checkpointing.as_ref().is_some_and(|job| job.replacing == Some(id));
-        if is_checkpoint && self.is_ready() && matches!(error, DiskError::Full | DiskError::Denied) {
+        if is_checkpoint && self.is_ready() && (error.is_shortage() || error == DiskError::Denied) {
             tracing::warn!(%error, "{CHECKPOINT_FILE} not written, will be tried again");
             self.checkpointing = None;
             if error == DiskError::Full && self.space.give_up_reserve(now, env.disk) {

@@ -365,7 +365,7 @@ impl Index {
     /// Does a slice of work.
     ///
     /// # Errors
-    /// [`DiskError::Full`]: entries stay on the heap, and it goes on when there is room. Other errors switch the index off.
+    /// A shortage: entries stay on the heap, and it goes on when it is over. Other errors switch the index off.
     pub(crate) fn advance<D: Disk, E>(
         &mut self,
         now: Now,
@@ -385,9 +385,9 @@ impl Index {
                 self.fetching = Some(id);
                 Ok(())
             }
-            Err(DiskError::Full) => {
-                self.failed = Some(DiskError::Full);
-                Err(DiskError::Full)
+            Err(error) if error.is_shortage() => {
+                self.failed = Some(error);
+                Err(error)
             }
             Err(error) => {
                 self.switch_off(error);

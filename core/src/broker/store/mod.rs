@@ -484,8 +484,8 @@ impl Store {
         }
     }
 
-    /// Spills the tails that grew long in this turn. A full disk keeps them on the heap and refuses appends until there is
-    /// room again.
+    /// Spills the tails that grew long in this turn. A full disk, and want of descriptors, keep them on the heap and refuse appends
+    /// until it is over.
     fn spill_long_tails<D: Disk, E>(&mut self, env: &mut Env<'_, D, E>) {
         for at in 0..self.arrivals.len() {
             let queue = &mut self.queues[self.arrivals[at].0 as usize];
