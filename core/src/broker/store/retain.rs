@@ -12,8 +12,9 @@
 //! Invariants: the last segment stays, and so does everything from the durable checkpoint on, where recovery begins; of a queue
 //! the files stay from the one on that holds the last entry known to be durable, because its position is the queue's offset.
 //!
-//! A slave whose master is away keeps what only age would take ([`Store::keep_aged`]): the master may come back shorter, and ask for
-//! the end of its log here. Its own log does not grow meanwhile.
+//! A slave whose master is away keeps what only age would take ([`Store::keep_aged`]), also above
+//! [`StoreConfig::disk_max_used_percent`]: the master may come back shorter, and ask for the end of its log here. Its own log does not
+//! grow meanwhile.
 //!
 //! Absent on purpose: waiting for slaves, which RocketMQ does not do either (a slave that falls behind the minimum is refused),
 //! and any rest between two segments: the sync of the directory is one.
@@ -94,7 +95,7 @@ impl Store {
         self.space.look_again();
     }
 
-    /// Whether what is past its time stays, as long as there is room.
+    /// Whether what is past its time stays, up to [`StoreConfig::disk_clean_percent`].
     pub(crate) fn keep_aged(&mut self, keeps: bool) {
         self.retention.keeps_aged = keeps;
     }
@@ -169,9 +170,8 @@ impl Store {
         let is_manual = self.retention.manual_rounds > 0;
         self.retention.manual_rounds = self.retention.manual_rounds.saturating_sub(1);
         let is_aged_due = is_manual || self.config.is_delete_hour(now.wall);
-        let is_due = is_forced
-            || self.space.is_above(self.config.disk_max_used_percent)
-            || (is_aged_due && !self.retention.keeps_aged);
+        let is_aged_due = is_aged_due || self.space.is_above(self.config.disk_max_used_percent);
+        let is_due = is_forced || (is_aged_due && !self.retention.keeps_aged);
         let mut count = 0;
         // By force no more goes than must: after each segment the room is looked at again.
         let count_max = if is_forced { 1 } else { self.config.delete_batch_max };
