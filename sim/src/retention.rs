@@ -72,8 +72,11 @@ impl Retention {
         };
         let hour_ms = i64::from(DELETE_HOUR) * HOUR_MS;
         let reserve_bytes = (u64::from(topics) * QUEUES + OTHER_PAGES) * 4096;
+        // The reserve is a page for each queue too.
+        let stays = 3 * segment_bytes + 2 * reserve_bytes;
         let disk_bytes = rng.one_in(2).then(|| {
-            DISK_BYTES_LEAST.max(segment_bytes * SEGMENTS_LEAST) + reserve_bytes + rng.below(DISK_BYTES_MORE)
+            let least = DISK_BYTES_LEAST.max(segment_bytes * SEGMENTS_LEAST) + reserve_bytes;
+            least.max(stays * 10 / 9 + segment_bytes) + rng.below(DISK_BYTES_MORE)
         });
         let wishes = (0..rng.below(WISHES_MAX + 1)).map(|_| {
             let is_log = rng.below(4) > 0;

@@ -126,7 +126,12 @@ impl Removal {
         (begins, cut): (u64, u64),
         is_old: bool,
     ) -> Verdict {
-        if cx.host != cx.setup.cast.master || !broker.is_ready() {
+        if cx.host != cx.setup.cast.master {
+            return Ok(());
+        }
+        if !broker.is_ready() {
+            // It may have gone as the master recovered: nobody is led anywhere then, and no slave could have copied it.
+            self.note_left_behind(cx, begins);
             return Ok(());
         }
         for topic in 0..cx.setup.topics {
@@ -149,20 +154,32 @@ impl Removal {
                 }
             }
         }
-        for (host, shelf) in &mut self.shelves {
-            let is_behind = cx.setup.is_slave(*host) && !shelf.is_empty && shelf.end < begins;
-            let since = Instant::from_nanos(cx.at.as_nanos().saturating_sub(WAKE.as_nanos() as u64));
-            // Once it is, it stays so until somebody empties its disk.
-            let begins_to_be = is_behind && !std::mem::replace(&mut shelf.is_left_behind, is_behind);
-            if begins_to_be && is_old && cx.setup.is_calm(since, cx.at) {
-                let what = format!(
-                    "the master's log begins at {begins}; the log of its slave {} ends at {}, and nothing was wrong",
-                    host.0, shelf.end
-                );
-                return stuck_because(NAME, what);
-            }
+        let since = Instant::from_nanos(cx.at.as_nanos().saturating_sub(WAKE.as_nanos() as u64));
+        let behind = self.note_left_behind(cx, begins);
+        if let Some((host, end)) = behind
+            && is_old
+            && cx.setup.is_calm(since, cx.at)
+        {
+            let what = format!(
+                "the master's log begins at {begins}; the log of its slave {} ends at {end}, and nothing was wrong",
+                host.0
+            );
+            return stuck_because(NAME, what);
         }
         Ok(())
+    }
+
+    /// Notes which slaves' logs end before the master's begins. Gives the first that did not yet.
+    fn note_left_behind(&mut self, cx: &Cx<'_>, begins: u64) -> Option<(HostId, u64)> {
+        let mut first = None;
+        for (host, shelf) in &mut self.shelves {
+            let is_behind = cx.setup.is_slave(*host) && !shelf.is_empty && shelf.end < begins;
+            // Once it is, it stays so until somebody empties its disk.
+            if is_behind && !std::mem::replace(&mut shelf.is_left_behind, is_behind) {
+                first = first.or(Some((*host, shelf.end)));
+            }
+        }
+        first
     }
 }
 

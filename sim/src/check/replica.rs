@@ -23,8 +23,9 @@ pub fn compare(
     let master = Log { disk: master, segment_bytes: setup.segment_bytes };
     let follower = Log { disk: follower, segment_bytes: setup.segment_bytes };
     let (begins, begins_there) = (master.start(), follower.start());
-    if setup.retention.is_some() && follower.end() < begins {
-        // The master has removed what this one had not copied yet: whether it was to blame is judged by [`super::removal`].
+    if setup.retention.is_some() && follower.end() <= begins {
+        // The master has removed what this one had not copied yet: whether it was to blame is judged by [`super::removal`]. Where both
+        // meet, it had but the head of the filler before.
         return Ok(0);
     }
     let mut at = begins.max(begins_there);

@@ -39,6 +39,16 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
                 *most = (*most).max(handed.times);
             }
         }
+        if let ClientReport::Committed { queue, offset } = report
+            && group.1.broadcast
+        {
+            // What an application holds for too long does not come again either: the group goes past it.
+            let long = group.1.consume_timeout * 9 / 10;
+            let passed = held.of(event).filter(|held| held.queue == *queue && held.at + long <= event.at);
+            let passed = passed.flat_map(|held| &held.messages).filter(|handed| handed.offset < *offset);
+            let consumed = consumed.entry(reader(group, event.host)).or_default();
+            consumed.extend(passed.filter_map(|handed| handed.id));
+        }
         let Some(settled) = held.take(event, report) else { continue };
         let is_consumed = matches!(report, ClientReport::Settled { consumed: true, .. });
         work.take(group.0, event.at, &settled, is_consumed);

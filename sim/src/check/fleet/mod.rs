@@ -328,6 +328,12 @@ struct HeldNow {
 }
 
 impl HeldNow {
+    /// What the application whose word it is holds.
+    fn of(&self, event: &Event) -> impl Iterator<Item = &Held> {
+        let key = |delivery| (event.host, event.life, DeliveryId(delivery));
+        self.held.range(key(0)..=key(u64::MAX)).map(|(_, held)| held)
+    }
+
     /// Takes what is told; gives the delivery that is settled by it.
     fn take(&mut self, event: &Event, report: &ClientReport) -> Option<Held> {
         match report {
