@@ -95,6 +95,15 @@ struct DelayOffsets {
     offset_table: BTreeMap<i32, i64>,
 }
 
+/// What was found as the store was recovered.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// The levels that the journal had told of, with what is true of them.
+    pub(super) told: Vec<(i32, i64)>,
+    /// Whether some level is less far than the files say.
+    pub(super) is_taken_back: bool,
+}
+
 /// All levels.
 #[derive(Debug)]
 pub(super) struct Delays {
@@ -184,10 +193,9 @@ impl Delays {
         self.levels.get_mut(at)
     }
 
-    /// The store is recovered: finds the queues, and looks at their heads. Gives the levels that the journal had told of, with what is
-    /// true of them.
-    pub(super) fn begin(&mut self, store: &Store) -> Vec<(i32, i64)> {
-        let mut told = Vec::new();
+    /// The store is recovered: finds the queues, and looks at their heads.
+    pub(super) fn begin(&mut self, store: &Store) -> Begun {
+        let mut begun = Begun::default();
         for (at, level) in self.levels.iter_mut().enumerate() {
             let claims = core::mem::take(&mut level.claims);
             let holds = claims.iter().rfind(|(_, end)| *end <= store.log_end());
@@ -196,6 +204,7 @@ impl Delays {
             }
             if claims.last() != holds {
                 Probe::DelayProgressTakenBack.reached();
+                begun.is_taken_back = true;
                 tracing::warn!(
                     level = at + 1,
                     offset = level.next,
@@ -203,7 +212,7 @@ impl Delays {
                 );
             }
             if !claims.is_empty() {
-                told.push((at as i32 + 1, level.next));
+                begun.told.push((at as i32 + 1, level.next));
             }
             level.queue = store.find_queue(names::SCHEDULE_TOPIC, at as i32);
             if let Some(queue) = level.queue {
@@ -216,11 +225,12 @@ impl Delays {
                         "delay offset lies beyond its queue"
                     );
                     level.set(end);
+                    begun.is_taken_back = true;
                 }
                 level.due = Due::At(Instant::ZERO);
             }
         }
-        told
+        begun
     }
 
     /// A queue gained entries. The head of an empty one is due no sooner than after the whole delay.

@@ -37,6 +37,7 @@ mod reply;
 mod settings;
 mod stats;
 pub mod store;
+mod take_back;
 mod topic;
 mod upstream;
 
@@ -81,6 +82,7 @@ use replication::Replication;
 pub use settings::{SettingError, Taken};
 use stats::Stats;
 use store::{FlushMode, QueueIx, Store};
+use take_back::TakenBack;
 use topic::Topics;
 use upstream::Upstream;
 
@@ -188,6 +190,8 @@ pub struct Broker {
     epochs: Epochs,
     /// Whether this life's epoch was begun; only writers begin one.
     is_epoch_begun: bool,
+    /// What this life's log has taken back from the tables beside it.
+    taken_back: Option<TakenBack>,
     /// Slaves that may hold what this log could lose.
     known: KnownSlaves,
     /// What they have is being brought home, before this broker writes.
@@ -249,6 +253,7 @@ impl Broker {
             promotion: None,
             epochs: Epochs::new(),
             is_epoch_begun: false,
+            taken_back: None,
             cut: None,
             shorter: None,
             scan: None,
@@ -514,20 +519,17 @@ impl Broker {
             if !self.is_carried(now, env) {
                 return;
             }
-            if self.adopts_topics {
-                self.topics.adopt_queues(now.wall, &self.store);
+            if self.taken_back.is_none() {
+                if self.adopts_topics {
+                    self.topics.adopt_queues(now.wall, &self.store);
+                }
+                self.take_back();
             }
-            self.offsets.clamp(&self.store);
-            self.begin_delays();
+            if !self.replication.is_slave() && !self.is_taken_back(now, env) {
+                return;
+            }
             self.phase = Phase::Ready;
             env.out.push(Effect::Emit(BrokerEvent::Ready));
-        }
-    }
-
-    pub(super) fn begin_delays(&mut self) {
-        for (level, offset) in self.delays.begin(&self.store) {
-            // The log may grow beyond places that an older record names and it had lost.
-            self.offsets.note_delay(level, offset, 0);
         }
     }
 
@@ -639,12 +641,17 @@ impl Broker {
             let bytes = body::encode(&self.groups.wrapper());
             begin(&mut self.groups.file, &mut self.ids, bytes, env.out);
         }
+        self.settle_progress(now, env);
+    }
+
+    /// Writes how far groups and delay levels are.
+    fn settle_progress<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
         let (delays, offsets) = (&mut self.delays, &mut self.offsets);
         let (visible, synced) = (self.store.visible(), self.store.synced());
         delays.settle_safe(visible, synced, |level, offset, end| offsets.note_delay(level, offset, end));
         if self.delays.is_flush_due(now.mono) {
             let bytes = self.delays.take_json(now.mono);
-            begin(&mut self.delays.file, &mut self.ids, bytes, env.out);
+            self.delays.file.begin(SyncId(self.ids.next()), bytes, env.out);
         }
         let ids = &mut self.ids;
         self.offsets.settle(now.mono, || SyncId(ids.next()), env.disk, env.out);
@@ -725,6 +732,7 @@ impl<D: Disk> Machine<D> for Broker {
             Phase::New | Phase::Recovering | Phase::Ready | Phase::Stopping | Phase::Stopped => None,
         };
         let serving = self.phase != Phase::Recovering;
+        let writes_progress = serving || self.is_taking_back();
         let named = |at: Option<Instant>, why: &'static str| at.map(|at| (at, why));
         let when_serving = |at: Option<Instant>, why: &'static str| named(at.filter(|_| serving), why);
         [
@@ -747,8 +755,8 @@ impl<D: Disk> Machine<D> for Broker {
             named(self.scan.as_ref().map(Scan::due), "client scan"),
             named(self.topics_deadline(), "topics.json"),
             when_serving(self.groups.file.deadline(), "subscriptionGroup.json"),
-            when_serving(self.offsets.deadline(), "consumerOffset.json"),
-            when_serving(self.delays.file_deadline(), "delayOffset.json"),
+            named(self.offsets.deadline().filter(|_| writes_progress), "consumerOffset.json"),
+            named(self.delays.file_deadline().filter(|_| writes_progress), "delayOffset.json"),
             named(self.delays.deadline().filter(|_| self.delivers()), DELIVERY),
             when_serving(self.register.deadline(&self.topics, &self.config), "registration"),
             self.upstream_deadline(),

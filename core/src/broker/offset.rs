@@ -186,8 +186,9 @@ impl Offsets {
         Ok(())
     }
 
-    /// Sets offsets beyond the end of their queues to that end.
-    pub(super) fn clamp(&mut self, store: &Store) {
+    /// Sets offsets beyond the end of their queues to that end; whether there were any.
+    pub(super) fn clamp(&mut self, store: &Store) -> bool {
+        let mut is_clamped = false;
         for entry in &mut self.entries {
             let topic = entry.key.rsplit_once('@').map_or(entry.key.as_str(), |(topic, _)| topic);
             for slot in &mut entry.queues {
@@ -202,10 +203,11 @@ impl Offsets {
                         "committed offset lies beyond the end of its queue: set to the end"
                     );
                     slot.offset = end;
-                    self.file.touch();
+                    is_clamped = true;
                 }
             }
         }
+        is_clamped
     }
 
     /// What a group has committed; -1 is RocketMQ's word for nothing.

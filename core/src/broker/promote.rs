@@ -88,11 +88,19 @@ impl Broker {
             Some(Promotion { step: step @ Step::Tail, .. }) if self.store.is_tail_clean() => {
                 self.epochs.begin(self.store.log_end(), &mut env.rng.fork("epoch"));
                 self.is_epoch_begun = true;
+                self.taken_back = None;
                 *step = Step::Epoch;
             }
             // The master may have deleted a topic at a place that this log has not reached.
             Some(Promotion { step: Step::Epoch, .. }) if self.epochs.is_durable() => {
-                if self.is_carried(now, env) && self.settle_shorter_log(now, env.out) {
+                if !self.is_carried(now, env) || !self.settle_shorter_log(now, env.out) {
+                    return;
+                }
+                // The old master's groups may have been farther than what it gave away.
+                if self.taken_back.is_none() {
+                    self.take_back();
+                }
+                if self.is_taken_back(now, env) {
                     self.become_master(now, env);
                 }
             }
@@ -109,9 +117,6 @@ impl Broker {
         Probe::Promoted.reached();
         // They are where they belong now.
         self.offsets.all_are_home();
-        // The old master's groups may have been farther than what it gave away.
-        self.offsets.clamp(&self.store);
-        self.begin_delays();
         self.register.register_all(now.mono);
         let role = match role {
             BrokerRole::AsyncMaster => "ASYNC_MASTER",
