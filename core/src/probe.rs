@@ -71,6 +71,7 @@ probes! {
         RecoveryInSlices: "a recovery takes more than one turn",
         RecoveryCold: "a recovery waits for the disk",
         TornTail: "a recovery meets a record that is not whole",
+        DamagePassedOver: "a reader is led past a record that is not what was stored",
         LogBelowCheckpoint: "the commit log ends before the checkpoint",
         OffsetClamped: "a committed offset lies beyond the end of its queue",
         DelayProgressTakenBack: "a power loss took the copies of delayed messages, and their level goes back",

@@ -126,6 +126,13 @@ enum Work {
     },
 }
 
+/// What a sync said that it had made durable, and what is still in the cache of the device: changes below a point.
+#[derive(Clone, Debug)]
+enum Lie {
+    File(Inode, u64),
+    Dir(String, u64),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Open {
     inode: Inode,
@@ -169,6 +176,7 @@ pub struct MemoryDisk {
     cold_per_mille: u32,
     fail_syncs: u32,
     lie_syncs: u32,
+    lies: Vec<Lie>,
     fail_writes: u32,
     fail_reads: u32,
     no_descriptors_per_mille: u32,

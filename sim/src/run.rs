@@ -231,8 +231,16 @@ fn compare_logs<J: Judge>(
     if setup.has_lied(follower, plan.ends_at) {
         return Ok(0);
     }
+    let checkers = world.observer().checkers();
+    if checkers.refused() {
+        return Ok(0);
+    }
+    let betrayed = checkers.ledger().betrayed().map(|kept| (kept, checkers.ledger().entrusted().clone()));
     let master = world.disk(master).clone();
     let follower = world.disk(follower).clone();
+    if let Some((kept, entrusted)) = betrayed {
+        return replica::compare_betrayed(&setup, &master, &follower, (kept, &entrusted));
+    }
     replica::compare(&setup, &master, &follower, owed)
 }
 

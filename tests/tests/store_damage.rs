@@ -66,6 +66,28 @@ fn recovery_ends_at_the_last_valid_record_before_the_damage() {
     }
 }
 
+#[test]
+fn a_damaged_record_is_not_handed_out_and_what_comes_behind_it_is() {
+    // In its body, its length, its place, its checksum.
+    for byte in [300, 3, 30, 10] {
+        let (mut bench, starts) = killed(5);
+        bench.open();
+        let at = starts[2] + byte;
+        let segment = at - at % 4096;
+        assert!(bench.disk.flip_bit(&format!("commitlog/{segment:020}"), at - segment, 2));
+        let queue = bench.queue("T", 0);
+        let limits = ReadLimits { messages_max: 32, bytes_max: 1 << 20 };
+        let mut read = |from| {
+            let mut out = Vec::new();
+            let read = bench.store.read_messages(queue, from, limits, |_| true, &mut bench.disk, &mut out);
+            (read, out.len() as u64 / (starts[1] - starts[0]))
+        };
+        assert_eq!(read(0), (Ok(ReadOutcome::Found { next: 2, messages: 2 }), 2), "byte {byte}");
+        assert_eq!(read(2), (Ok(ReadOutcome::NoMatch { next: 3 }), 0), "byte {byte}");
+        assert_eq!(read(3), (Ok(ReadOutcome::Found { next: 5, messages: 2 }), 2), "byte {byte}");
+    }
+}
+
 /// The file with what was cut off, and what it holds.
 fn kept_aside(bench: &mut Bench) -> Option<(String, Vec<u8>)> {
     let entry = bench.disk.list("damaged").expect("a directory or none").pop()?;

@@ -5,7 +5,7 @@ use gantry_core::time::WallMs;
 
 use super::content::{Content, PAGE_BYTES};
 use super::tree::{Inode, Node};
-use super::{FILE_BYTES_MAX, MemoryDisk, Open, Pin, Work, check_range, pages, room};
+use super::{FILE_BYTES_MAX, Lie, MemoryDisk, Open, Pin, Work, check_range, pages, room};
 use crate::path;
 
 impl MemoryDisk {
@@ -208,6 +208,24 @@ impl MemoryDisk {
         Ok(honest)
     }
 
+    /// The device empties its cache: what it said before is true now.
+    fn tell_truth(&mut self) {
+        for lie in std::mem::take(&mut self.lies) {
+            match lie {
+                Lie::File(inode, point) => {
+                    if let Some(content) = self.files.get_mut(&inode) {
+                        content.covered(point);
+                    }
+                }
+                Lie::Dir(dir, point) => {
+                    if self.tree.has_dir(&dir) {
+                        self.cover(&dir, point);
+                    }
+                }
+            }
+        }
+    }
+
     pub(super) fn complete_file(
         &mut self,
         inode: Option<Inode>,
@@ -216,6 +234,11 @@ impl MemoryDisk {
     ) -> Result<(), DiskError> {
         let outcome = self.draw_sync(result);
         let inode = inode.ok_or(DiskError::NotFound)?;
+        match outcome {
+            Ok(true) => self.tell_truth(),
+            Ok(false) => self.lies.push(Lie::File(inode, point)),
+            Err(_) => {}
+        }
         // A file whose name is gone for good has nothing left to lose.
         let Some(content) = self.files.get_mut(&inode) else { return outcome.map(|_| ()) };
         match outcome {
@@ -238,7 +261,10 @@ impl MemoryDisk {
             return Err(DiskError::NotFound);
         }
         if honest {
+            self.tell_truth();
             self.cover(dir, point);
+        } else {
+            self.lies.push(Lie::Dir(dir.to_owned(), point));
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ impl MemoryDisk {
             cold_per_mille: 0,
             fail_syncs: 0,
             lie_syncs: 0,
+            lies: Vec::new(),
             fail_writes: 0,
             fail_reads: 0,
             no_descriptors_per_mille: 0,
@@ -81,6 +82,7 @@ impl MemoryDisk {
     /// files and pending operations are forgotten.
     pub fn power_loss(&mut self, rng: &mut Rng) {
         self.end_replacements();
+        self.lies.clear();
         self.tree.lose_power(rng);
         self.drop_unreachable();
         for content in self.files.values_mut() {
@@ -195,7 +197,8 @@ impl MemoryDisk {
     }
 
     /// Lets the next `count` syncs of files or directories report success and make nothing durable, as drives with a
-    /// volatile cache do. An honest sync later makes up for it.
+    /// volatile cache do. The next honest sync makes up for all of them, of whatever file: it empties that cache. (Replacements are
+    /// not lied about.)
     pub fn lie_syncs(&mut self, count: u32) {
         self.lie_syncs = count;
     }

@@ -4,6 +4,10 @@
 //! completed sync of its commit-log segment covers, and what lies behind one, and nothing else. Under synchronous flush it is nothing, and the death
 //! of a process never takes anything.
 //!
+//! A master whose disk says that it syncs, and does not, is like one under asynchronous flush: it may lose what no honest sync covers.
+//! And what lies in its queues' files and its checkpoint alike: the checkpoint may say more than is there, and what it covers is not
+//! looked at again. So only what was vouched for when nothing was in doubt is kept for sure, if its queue's file was synced honestly since.
+//!
 //! Under synchronous replication a power loss of the master takes nothing that was acknowledged, whatever the flush mode: a slave
 //! has it, and the master brings it home before it serves. Only a slave whose power fails too, since then, may have lost it as well.
 
@@ -16,7 +20,7 @@ use gantry_disk::Ticket;
 
 use super::told::Told;
 use super::{Flush, Setup};
-use crate::history::{MessageId, Outcome, Queue, Report, RequestId};
+use crate::history::{MessageId, Outcome, Queue, Report, RequestId, topic_name};
 use crate::process::Seen;
 use crate::world::{Fact, HostId, Violation};
 
@@ -85,6 +89,10 @@ pub struct Ledger {
     excused: u64,
     /// What the master lost it may have brought home from a slave.
     comes_home: bool,
+    /// The master's power failed while what its disk had said was not true: by then, and up to where in the log all is kept.
+    betrayed: Option<u64>,
+    /// What the master has lost in that way, and a slave holds: where in the log, and which.
+    entrusted: BTreeMap<u64, MessageId>,
 }
 
 /// Which parts of the commit log are on the medium.
@@ -93,6 +101,12 @@ struct Syncs {
     pending: BTreeMap<SyncId, (String, Instant)>,
     /// By the start of a segment: everything written into it up to then is durable.
     safe_since: BTreeMap<u64, Instant>,
+    /// The same as the disk said it, which is all that a machine can know.
+    said_since: BTreeMap<u64, Instant>,
+    /// What the disk said was synced, and was not: files, and when that was asked for.
+    lies: Vec<(String, Instant)>,
+    /// By topic and queue: everything put into the file of it up to then is durable.
+    queue_since: BTreeMap<(String, i32), Instant>,
 }
 
 /// What of a log was on the medium when the power failed.
@@ -111,10 +125,35 @@ fn segment_of(path: &str) -> Option<u64> {
     path.strip_prefix(LOG_DIR)?.strip_prefix('/')?.parse().ok()
 }
 
+/// The queue that a file or a directory of one belongs to.
+fn queue_of(path: &str) -> Option<(String, i32)> {
+    let mut parts = path.strip_prefix("consumequeue/")?.split('/');
+    let (topic, queue, _file) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    Some((topic.to_owned(), queue))
+}
+
 impl Syncs {
-    fn complete(&mut self, id: SyncId) {
+    fn complete(&mut self, id: SyncId, is_lie: bool) {
         let Some((path, asked_at)) = self.pending.remove(&id) else { return };
         if let Some(segment) = segment_of(&path) {
+            let since = self.said_since.entry(segment).or_default();
+            *since = asked_at.max(*since);
+        }
+        if is_lie {
+            return self.lies.push((path, asked_at));
+        }
+        self.is_true(&path, asked_at);
+        for (path, asked_at) in std::mem::take(&mut self.lies) {
+            self.is_true(&path, asked_at);
+        }
+    }
+
+    fn is_true(&mut self, path: &str, asked_at: Instant) {
+        if let Some(queue) = queue_of(path) {
+            let since = self.queue_since.entry(queue).or_default();
+            *since = asked_at.max(*since);
+        }
+        if let Some(segment) = segment_of(path) {
             let since = self.safe_since.entry(segment).or_default();
             *since = asked_at.max(*since);
         }
@@ -136,6 +175,14 @@ impl Syncs {
             first_pending: pending.min(),
             directory_pending: self.is_directory_pending(),
         }
+    }
+
+    /// Whether the file of a queue has everything that was put into it by then.
+    fn has_entries(&self, queue: Queue, by: Instant) -> bool {
+        let topic = topic_name(queue.topic);
+        let dir = format!("consumequeue/{topic}/{}", queue.id);
+        let is_named = !self.lies.iter().chain(self.pending.values()).any(|(path, _)| *path == dir);
+        is_named && self.queue_since.get(&(topic, queue.id)).is_some_and(|since| *since >= by)
     }
 
     fn is_directory_pending(&self) -> bool {
@@ -161,6 +208,8 @@ impl Ledger {
             hosts: vec![HostState::default(); hosts],
             excused: 0,
             comes_home: false,
+            betrayed: None,
+            entrusted: BTreeMap::new(),
         }
     }
 
@@ -215,9 +264,10 @@ impl Ledger {
         self.hosts.get(host.0).filter(|host| host.running).map(|host| host.since)
     }
 
-    /// Whether everything written into the log at `physical` by `written_at` is on the medium.
+    /// Whether the disk has said that everything written into the log at `physical` by `written_at` is on the medium.
     pub fn is_synced(&self, setup: &Setup, physical: u64, written_at: Instant) -> bool {
-        self.syncs.is_safe(physical - physical % setup.segment_bytes, written_at)
+        let segment = physical - physical % setup.segment_bytes;
+        self.syncs.said_since.get(&segment).is_some_and(|since| *since >= written_at)
     }
 
     /// Whether what lay in the log at `physical`, and was seen there at a time, is there still after the latest power loss of
@@ -233,6 +283,16 @@ impl Ledger {
     pub fn first_excused(&self) -> Option<u64> {
         let excused = self.promises.values().filter(|promise| promise.excused.is_some());
         excused.map(|promise| promise.physical).min()
+    }
+
+    /// Up to where in its log a master has kept everything, whose power failed while what its disk had said was not true.
+    pub fn betrayed(&self) -> Option<u64> {
+        self.betrayed
+    }
+
+    /// What such a master has lost, and its slaves must have.
+    pub fn entrusted(&self) -> &BTreeMap<u64, MessageId> {
+        &self.entrusted
     }
 
     /// Takes a fact.
@@ -287,7 +347,15 @@ impl Ledger {
             Fact::Seen(Seen::Sync { id, path }) => {
                 self.syncs.pending.insert(*id, (path.clone(), at));
             }
-            Fact::DiskCompleted { ticket: Ticket::Sync(id), result: Ok(()) } => self.syncs.complete(*id),
+            Fact::DiskCompleted { ticket: Ticket::Sync(id), result: Ok(()) } => {
+                let in_doubt = !self.syncs.lies.is_empty();
+                self.syncs.complete(*id, setup.is_lying(setup.cast.master, at));
+                if in_doubt && self.syncs.lies.is_empty() && setup.flush == Flush::Sync {
+                    // What was acknowledged rests on syncs that are true now.
+                    let lasting = self.promises.values_mut().filter(|promise| promise.excused.is_none());
+                    lasting.for_each(|promise| promise.durable = true);
+                }
+            }
             Fact::Died(_) => {
                 if let Fact::Died(crate::fault::Death::Process) = fact {
                     self.syncs.pending.clear();
@@ -297,6 +365,7 @@ impl Ledger {
                 self.medium = Some(self.syncs.medium());
                 self.on_power_lost(setup, at);
                 self.syncs.pending.clear();
+                self.syncs.lies.clear();
             }
             Fact::Started { .. }
             | Fact::DiskCompleted { .. }
@@ -313,6 +382,7 @@ impl Ledger {
 
     /// What only a slave had may be gone with its power.
     fn excuse_away(&mut self, at: Instant) {
+        self.entrusted.clear();
         for promise in self.promises.values_mut().filter(|promise| promise.away) {
             promise.away = false;
             promise.excused = Some(at);
@@ -331,6 +401,9 @@ impl Ledger {
     }
 
     fn on_power_lost(&mut self, setup: &Setup, at: Instant) {
+        if !self.syncs.lies.is_empty() {
+            return self.on_betrayed(setup, at);
+        }
         if setup.flush == Flush::Sync {
             return;
         }
@@ -359,6 +432,34 @@ impl Ledger {
             }
         }
         // What the producer was told before no longer orders what it sends from now on.
+        self.floors.clear();
+    }
+
+    /// The power failed while what the disk had said was not true.
+    fn on_betrayed(&mut self, setup: &Setup, at: Instant) {
+        let begun = |message| self.requests.get(message).and_then(|request| self.attempts.get(request));
+        let slave_losses = self.power_losses.iter().filter(|(host, _)| setup.is_slave(*host));
+        let slave_lost = slave_losses.map(|(_, at)| *at).max();
+        let mut kept_below = 0;
+        let mut by_place: Vec<(&(Queue, i64), &mut Promise)> = self.promises.iter_mut().collect();
+        by_place.sort_by_key(|(_, promise)| promise.physical);
+        let mut is_whole = true;
+        for ((queue, _), promise) in by_place {
+            is_whole &= promise.durable;
+            if is_whole {
+                kept_below = promise.physical;
+            }
+            let has_entries = self.syncs.has_entries(*queue, promise.at);
+            if promise.excused.is_none() && !(is_whole && has_entries) {
+                promise.excused = Some(at);
+                self.excused += 1;
+                let begun = begun(&promise.message).map_or(Instant::ZERO, |attempt| attempt.begun);
+                if promise.replicated && slave_lost.is_none_or(|lost| lost < begun) {
+                    self.entrusted.insert(promise.physical, promise.message);
+                }
+            }
+        }
+        self.betrayed = Some(self.betrayed.map_or(kept_below, |before| before.min(kept_below)));
         self.floors.clear();
     }
 
@@ -413,12 +514,12 @@ impl Ledger {
             self.all_home(at);
         }
         let is_replicated = setup.replication == super::Replication::Sync;
-        self.comes_home = is_replicated;
+        self.comes_home = is_replicated && setup.flush == Flush::Async;
         match told {
             Told::Stored { queue, offset, messages, physical, .. } => {
                 let places = messages.iter().zip(physical).zip(*offset..);
                 places.into_iter().find_map(|((message, physical), offset)| {
-                    let broken = self.promise_at(at, *queue, offset, *message, *physical);
+                    let broken = self.promise_at(setup, at, (*queue, offset), (*message, *physical));
                     if let Some(promise) = self.promises.get_mut(&(*queue, offset)) {
                         promise.replicated |= is_replicated;
                     }
@@ -427,7 +528,7 @@ impl Ledger {
             }
             Told::PullAnswered { queue, messages, .. } => messages.iter().find_map(|handed| {
                 let message = handed.message?;
-                self.promise_at(at, *queue, handed.offset, message, handed.physical)
+                self.promise_at(setup, at, (*queue, handed.offset), (message, handed.physical))
             }),
             Told::NotStored { .. }
             | Told::PullTaken { .. }
@@ -442,14 +543,14 @@ impl Ledger {
 
     fn promise_at(
         &mut self,
+        setup: &Setup,
         at: Instant,
-        queue: Queue,
-        offset: i64,
-        message: MessageId,
-        physical: u64,
+        (queue, offset): (Queue, i64),
+        (message, physical): (MessageId, u64),
     ) -> Option<Violation> {
-        let fresh =
-            Promise { message, physical, at, excused: None, durable: false, replicated: false, away: false };
+        // Acknowledged is what was synced.
+        let durable = setup.flush == Flush::Sync && self.syncs.lies.is_empty();
+        let fresh = Promise { message, physical, at, excused: None, durable, replicated: false, away: false };
         if let Some(promise) = self.promises.get_mut(&(queue, offset)) {
             if promise.message == message && promise.physical == physical {
                 // Vouched for again after a power loss that might have taken it: it is on the medium, or was brought home.

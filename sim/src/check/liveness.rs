@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use gantry_core::time::{Duration, Instant};
 
-use super::{Checker, Cx, Verdict, secs, stuck_because};
+use super::{Checker, Cx, Replication, Verdict, secs, stuck_because};
 use crate::history::{Queue, Reader, Report};
 use crate::world::Fact;
 
@@ -17,6 +17,11 @@ const NAME: &str = "liveness";
 const RECOVERY: Duration = Duration::from_secs(75);
 /// What was stored this long before the end has been read by then.
 const READ_WITHIN: Duration = Duration::from_secs(20);
+
+/// Whether a master that waits for a slave may have none that follows it.
+fn is_alone(cx: &Cx<'_>) -> bool {
+    cx.ledger.betrayed().is_some() && cx.setup.replication == Replication::Sync
+}
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -36,6 +41,8 @@ impl Checker for Liveness {
         let Fact::Report(report) = fact else { return Ok(()) };
         match report {
             Report::AllSent => self.all_sent = Some(cx.at),
+            // Its slave may keep what it has lost, and follow it no more.
+            Report::GaveUp { .. } if is_alone(cx) => {}
             Report::GaveUp { message } => {
                 self.gave_up += 1;
                 let begun = cx.ledger.attempt(*message).map_or(Instant::ZERO, |attempt| attempt.begun);
@@ -73,7 +80,7 @@ impl Checker for Liveness {
     }
 
     fn finish(&mut self, cx: &Cx<'_>) -> Verdict {
-        if self.all_sent.is_none() {
+        if self.all_sent.is_none() && !is_alone(cx) {
             return stuck_because(NAME, "the producer is not done".to_owned());
         }
         let mut ends: BTreeMap<Queue, i64> = BTreeMap::new();

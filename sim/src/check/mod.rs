@@ -236,6 +236,14 @@ impl Setup {
         })
     }
 
+    /// Whether `host`'s disk says now that it syncs, and does not.
+    pub fn is_lying(&self, host: HostId, at: Instant) -> bool {
+        self.faults.iter().any(|entry| {
+            let Fault::LyingSyncs { host: liar, lasts } = &entry.fault else { return false };
+            *liar == host && !entry.disabled && entry.at <= at && at <= entry.at + *lasts
+        })
+    }
+
     /// By how much a host's clock may measure a stretch of time wrong.
     pub fn drift(&self, span: Duration) -> Duration {
         let mut all_ppm = 0;
@@ -347,6 +355,8 @@ pub struct Checkers {
     ledger: Ledger,
     told: Vec<Told>,
     checkers: Vec<Box<dyn Checker>>,
+    /// The master has refused what a lying disk left it: nothing more is to be expected of this world.
+    refused: bool,
 }
 
 impl Checkers {
@@ -366,7 +376,7 @@ impl Checkers {
                 checkers.push(Box::new(once::Once::default()));
             }
             let (view, ledger) = (View::Master(BrokerView::default()), Ledger::new(&setup));
-            return Checkers { view, ledger, told: Vec::new(), checkers, setup };
+            return Checkers { view, ledger, told: Vec::new(), checkers, setup, refused: false };
         }
         let mut checkers: Vec<Box<dyn Checker>> = vec![
             Box::new(crash::Crash::default()),
@@ -420,12 +430,18 @@ impl Checkers {
             told: Vec::new(),
             checkers,
             setup,
+            refused: false,
         }
     }
 
     /// What was promised.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Whether the master has refused what a lying disk left it.
+    pub fn refused(&self) -> bool {
+        self.refused
     }
 
     /// What is known of the world.
@@ -439,6 +455,9 @@ impl Checkers {
     }
 
     fn finish_with(&mut self, ending: Option<&Ending>) -> Option<Violation> {
+        if self.refused {
+            return None;
+        }
         let Checkers { setup, ledger, checkers, .. } = self;
         let cx = Cx { setup, ledger, at: setup.ends_at, host: setup.cast.master, ending };
         checkers.iter_mut().find_map(|checker| checker.finish(&cx).err())
@@ -469,6 +488,11 @@ impl Checkers {
 
 impl Observer for Checkers {
     fn observe(&mut self, at: Instant, host: HostId, fact: Fact<'_>) -> Option<Violation> {
+        let is_refusal = matches!(fact, Fact::Failed { restart: false, .. });
+        self.refused |= is_refusal && host == self.setup.cast.master && self.ledger.betrayed().is_some();
+        if self.refused {
+            return None;
+        }
         match &mut self.view {
             View::Master(view) => {
                 if host == self.setup.cast.master && !self.setup.takeover {

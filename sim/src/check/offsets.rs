@@ -127,8 +127,10 @@ impl Checker for Offsets {
             Told::OffsetTold { reader, queue, value } => {
                 self.looked += 1;
                 let (allowed, nothing) = self.allowed(cx, (*reader, *queue));
-                // Under asynchronous flush a power loss may have left a queue that ends below the offset.
-                let shorter = cx.setup.flush == Flush::Async && has_lost_power(cx, cx.setup.cast.master);
+                // Under asynchronous flush, and after syncs that were none, a power loss may have left a queue that ends below the
+                // offset.
+                let is_async = cx.setup.flush == Flush::Async || cx.ledger.betrayed().is_some();
+                let shorter = is_async && has_lost_power(cx, cx.setup.cast.master);
                 let clamped = |value: i64| shorter && allowed.iter().any(|other| *other > value);
                 let right = match value {
                     None => nothing,

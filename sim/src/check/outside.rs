@@ -131,7 +131,7 @@ impl Checkers {
             Box::new(routes::Routes::new(CAST.name_server).seen_late(late)),
         ];
         let (view, ledger) = (View::Clients(Clients::default()), Ledger::new(&setup));
-        Checkers { view, ledger, told: Vec::new(), checkers, setup }
+        Checkers { view, ledger, told: Vec::new(), checkers, setup, refused: false }
     }
 }
 

@@ -149,6 +149,9 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
         FaultKind::LyingSlaveDisk => {
             Fault::LyingSyncs { host: disks.last()?.host, lasts: spread(rng, PARTITION_MAX) }
         }
+        FaultKind::LyingMasterDisk => {
+            Fault::LyingSyncs { host: disks.first()?.host, lasts: spread(rng, PARTITION_MAX) }
+        }
         FaultKind::FlippedSlaveDisk => {
             Fault::BitFlips { host: disks.last()?.host, count: 1 + rng.below(FLIPS_MAX) as u32 }
         }

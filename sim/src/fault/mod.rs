@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use draw::{FaultPlan, Target, draw};
 pub use moment::Moment;
 
+use crate::plan::CAST;
 use crate::world::HostId;
 
 /// How a life ended.
@@ -80,6 +81,8 @@ pub enum FaultKind {
     DiskLoss,
     /// [`Fault::LyingSyncs`] of the last slave's.
     LyingSlaveDisk,
+    /// [`Fault::LyingSyncs`] of the master's.
+    LyingMasterDisk,
     /// [`Fault::BitFlips`] of the last slave's.
     FlippedSlaveDisk,
     /// [`Fault::DiskErrors`] of writes.
@@ -153,6 +156,7 @@ impl fmt::Display for FaultKind {
             FaultKind::FailedSync => "failed-sync",
             FaultKind::DiskLoss => "disk-loss",
             FaultKind::LyingSlaveDisk => "lying-slave-disk",
+            FaultKind::LyingMasterDisk => "lying-master-disk",
             FaultKind::FlippedSlaveDisk => "flipped-slave-disk",
             FaultKind::WriteError => "write-error",
             FaultKind::ReadError => "read-error",
@@ -265,7 +269,7 @@ pub enum Fault {
         /// For how long.
         lasts: Duration,
     },
-    /// A disk says that it has synced, and has not: what comes by then is durable by an honest sync later, or lost with the power.
+    /// A disk says that it has synced, and has not: what comes by then is durable by the next honest sync, or lost with the power.
     LyingSyncs {
         /// Whose.
         host: HostId,
@@ -559,6 +563,7 @@ impl Fault {
             Fault::FullDisk { .. } => FaultKind::FullDisk,
             Fault::FailedSync { .. } => FaultKind::FailedSync,
             Fault::DiskLoss { .. } => FaultKind::DiskLoss,
+            Fault::LyingSyncs { host, .. } if *host == CAST.master => FaultKind::LyingMasterDisk,
             Fault::LyingSyncs { .. } => FaultKind::LyingSlaveDisk,
             Fault::BitFlips { .. } => FaultKind::FlippedSlaveDisk,
             Fault::DiskErrors { operation: DiskOperation::Write, .. } => FaultKind::WriteError,

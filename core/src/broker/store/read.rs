@@ -1,12 +1,16 @@
 //! Reading: messages of a queue, and raw ranges of the log for replication.
 //!
 //! Whatever is not in memory is answered with the extent to fetch; the caller parks and asks again.
+//!
+//! Invariant: no message is given whose body is not the one that was stored. (Its record's checksum covers no more than that.)
 
 use alloc::vec::Vec;
 
 use super::consume_queue::{CqEntry, ENTRY_BYTES, Slice};
-use super::{QueueIx, Store};
+use super::{QueueIx, Store, recover};
 use crate::io::{Disk, DiskError, Extent, Residency};
+use crate::probe::Probe;
+use crate::wire::message::Entry;
 
 /// Bytes of a queue scanned for one read at least (RocketMQ's `maxFilterMessageSize`).
 const SCAN_BYTES_MIN: u64 = 16_000;
@@ -29,6 +33,44 @@ pub struct QueueEntry {
     pub record_bytes: i32,
     /// What tags are filtered by.
     pub tags_code: i64,
+}
+
+/// Records that follow each other in the log and in a queue.
+#[derive(Clone, Copy)]
+struct Run {
+    position: u64,
+    bytes: u64,
+    count: u32,
+    /// The place of its first entry among those that were read.
+    first: usize,
+    /// The queue offset behind it.
+    after: i64,
+}
+
+impl Run {
+    fn end(&self) -> Option<u64> {
+        self.position.checked_add(self.bytes)
+    }
+}
+
+/// How far a run could be read.
+enum Reach {
+    All,
+    Cold(Extent),
+    /// The record of the entry at this place is damaged; so many before it are whole, and were appended.
+    Damaged {
+        at: usize,
+        whole: u32,
+    },
+}
+
+fn is_whole(record: &[u8], physical: u64) -> bool {
+    match Entry::decode(record) {
+        Ok(Entry::Message(found)) => {
+            found.size as usize == record.len() && found.verify(physical as i64).is_ok()
+        }
+        Ok(Entry::Blank(_)) | Err(_) => false,
+    }
 }
 
 /// What a read found.
@@ -165,7 +207,7 @@ impl Store {
         let mut next = from;
         let mut messages = 0;
         // Adjacent records are read in one go.
-        let mut run: Option<(u64, u64, u32, i64)> = None;
+        let mut run: Option<Run> = None;
         for (at, entry) in entries.iter().enumerate() {
             let after = from + at as i64 + 1;
             if entry.is_filler() || !accept(entry.tags_code) {
@@ -174,33 +216,43 @@ impl Store {
                 }
                 continue;
             }
-            let taken = messages + run.map_or(0, |run| run.2);
-            let bytes = (out.len() - start) as u64 + run.map_or(0, |run| run.1);
+            let taken = messages + run.map_or(0, |run| run.count);
+            let bytes = (out.len() - start) as u64 + run.map_or(0, |run| run.bytes);
             if taken >= limits.messages_max || (taken > 0 && bytes + u64::from(entry.size) > limits.bytes_max)
             {
                 break;
             }
+            let alone =
+                Run { position: entry.physical, bytes: u64::from(entry.size), count: 1, first: at, after };
             run = match run {
-                Some((position, bytes, count, _))
-                    if position + bytes == entry.physical && self.same_segment(position, entry.physical) =>
+                Some(run)
+                    if run.end() == Some(entry.physical)
+                        && self.same_segment(run.position, entry.physical) =>
                 {
-                    Some((position, bytes + u64::from(entry.size), count + 1, after))
+                    let bytes = run.bytes + u64::from(entry.size);
+                    Some(Run { bytes, count: run.count + 1, after, ..run })
                 }
                 Some(whole) => {
-                    if let Some(extent) = self.read_run(whole, disk, out)? {
-                        return Ok(self.stopped_at(extent, start, messages, next, out));
+                    match self.read_run(whole, entries, disk, out)? {
+                        Reach::All => (messages, next) = (messages + whole.count, whole.after),
+                        Reach::Cold(extent) => return Ok(self.stopped_at(extent, start, messages, next, out)),
+                        Reach::Damaged { at, whole } => {
+                            return Ok(self.pass_over(from, entries, at, messages + whole));
+                        }
                     }
-                    (messages, next) = (messages + whole.2, whole.3);
-                    Some((entry.physical, u64::from(entry.size), 1, after))
+                    Some(alone)
                 }
-                None => Some((entry.physical, u64::from(entry.size), 1, after)),
+                None => Some(alone),
             };
         }
         if let Some(whole) = run {
-            if let Some(extent) = self.read_run(whole, disk, out)? {
-                return Ok(self.stopped_at(extent, start, messages, next, out));
+            match self.read_run(whole, entries, disk, out)? {
+                Reach::All => (messages, next) = (messages + whole.count, whole.after),
+                Reach::Cold(extent) => return Ok(self.stopped_at(extent, start, messages, next, out)),
+                Reach::Damaged { at, whole } => {
+                    return Ok(self.pass_over(from, entries, at, messages + whole));
+                }
             }
-            (messages, next) = (messages + whole.2, whole.3);
         }
         Ok(if messages == 0 { ReadOutcome::NoMatch { next } } else { ReadOutcome::Found { next, messages } })
     }
@@ -209,17 +261,51 @@ impl Store {
         a / self.log.segment_bytes() == b / self.log.segment_bytes()
     }
 
+    /// Appends the records of a run, up to the first that is not what was stored.
     fn read_run<D: Disk>(
         &self,
-        (position, bytes, _, _): (u64, u64, u32, i64),
+        run: Run,
+        entries: &[CqEntry],
         disk: &mut D,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Extent>, DiskError> {
-        let Some(extent) = self.log.extent(position, bytes) else { return Err(DiskError::OutOfRange) };
-        Ok(match disk.read(extent, out)? {
-            Residency::Resident => None,
-            Residency::NotResident => Some(extent),
-        })
+    ) -> Result<Reach, DiskError> {
+        let Some(extent) = self.log.extent(run.position, run.bytes).filter(|_| run.bytes > 0) else {
+            return Ok(Reach::Damaged { at: run.first, whole: 0 });
+        };
+        let start = out.len();
+        if disk.read(extent, out)? == Residency::NotResident {
+            return Ok(Reach::Cold(extent));
+        }
+        let (mut good, mut whole) = (start, 0);
+        for (at, entry) in entries.iter().enumerate().skip(run.first) {
+            if whole == run.count {
+                break;
+            }
+            if entry.is_filler() {
+                continue;
+            }
+            let record = &out[good..][..entry.size as usize];
+            if !is_whole(record, entry.physical) {
+                out.truncate(good);
+                return Ok(Reach::Damaged { at, whole });
+            }
+            (good, whole) = (good + entry.size as usize, whole + 1);
+        }
+        Ok(Reach::All)
+    }
+
+    /// What lies at an entry is not what was stored: a reply ends before it, and the next one begins behind it. Whoever waited for
+    /// the device to become better would wait for ever, with everything that comes behind.
+    fn pass_over(&self, from: i64, entries: &[CqEntry], at: usize, messages: u32) -> ReadOutcome {
+        let offset = from + at as i64;
+        if messages > 0 {
+            return ReadOutcome::Found { next: offset, messages };
+        }
+        Probe::DamagePassedOver.reached();
+        let entry = entries[at];
+        let place = recover::place(entry.physical, self.config.segment_bytes);
+        tracing::error!(%place, bytes = entry.size, offset, "the record is damaged, and is passed over");
+        ReadOutcome::NoMatch { next: offset + 1 }
     }
 
     /// A cold record ends a reply that has some already; it is the reply's first only when it must be fetched.
