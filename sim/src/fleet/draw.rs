@@ -70,6 +70,7 @@ fn draw_app(rng: &mut Rng, at: u64, group: Option<usize>, groups: &[GroupPlan], 
         group,
         avoids_slow: rng.one_in(2),
         gathers: rng.one_in(3),
+        stores_once: rng.one_in(3),
         sends: Vec::new(),
     }
 }

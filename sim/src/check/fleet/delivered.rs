@@ -171,10 +171,11 @@ impl Work {
 fn acknowledged(case: &Case<'_>) -> Judged {
     let mut looked = 0;
     let mut begun = BTreeMap::new();
-    let mut stored_ids: BTreeSet<MessageId> = BTreeSet::new();
+    let mut delayed: BTreeSet<MessageId> = BTreeSet::new();
     for (queue, stored) in &case.truth.stored {
         if queue.topic.starts_with("fleet-") {
-            stored_ids.extend(stored.values().map(|(id, _)| *id));
+            let ids = stored.values().map(|(id, _)| *id);
+            delayed.extend(ids.filter(|id| case.is_delayed(id.message)));
         }
     }
     for (event, report) in case.told() {
@@ -195,7 +196,7 @@ fn acknowledged(case: &Case<'_>) -> Judged {
                     let found = case.truth.stored.get(queue).and_then(|stored| stored.get(offset));
                     let is_there = found.is_some_and(|(found, _)| found == id);
                     // A delayed one lies elsewhere first, and its receipt says that place.
-                    if queue.topic != *topic || (!is_there && !stored_ids.contains(id)) {
+                    if queue.topic != *topic || (!is_there && !delayed.contains(id)) {
                         let what =
                             format!("{id:?} was acknowledged as {queue:?} at {offset}; there is {found:?}");
                         return unsafe_at(event.at, NAME, what);

@@ -12,6 +12,7 @@ mod in_order;
 mod owners;
 mod sends;
 mod stops;
+mod stored_once;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ use crate::fault::Fault;
 use crate::fleet::{FleetPlan, Layout, broker_name};
 use crate::history::{MessageId, Report};
 use crate::plan::Plan;
-use crate::workload::client::{ClientReport, GroupPlan, Handed, topic_of};
+use crate::workload::client::{ClientReport, GroupPlan, Handed, Way, topic_of};
 use crate::workload::record;
 use crate::world::{Fact, HostId, Kind, Observer, Violation, World};
 
@@ -101,6 +102,8 @@ struct Case<'a> {
     layout: Layout,
     story: &'a Story,
     truth: &'a Truth,
+    /// Messages that are sent to be delivered later.
+    delayed: BTreeSet<u32>,
 }
 
 /// How many things were judged, or what is wrong and when it was.
@@ -206,9 +209,11 @@ impl Watch {
         truth: &Truth,
     ) -> Result<Vec<(&'static str, u64)>, (Instant, Violation)> {
         let layout = Layout::new(plan.name_servers, fleet);
-        let case = Case { plan, fleet, layout, story: &self.story, truth };
+        let sends = fleet.apps.iter().flat_map(|app| &app.sends);
+        let delayed = sends.filter(|send| matches!(send.way, Way::Delay(_))).map(|send| send.first).collect();
+        let case = Case { plan, fleet, layout, story: &self.story, truth, delayed };
         type Judge = fn(&Case<'_>) -> Judged;
-        let judges: [(&'static str, Judge); 7] = [
+        let judges: [(&'static str, Judge); 8] = [
             (in_order::NAME, in_order::judge),
             (commits::NAME, commits::judge),
             (sends::NAME, sends::judge),
@@ -216,6 +221,7 @@ impl Watch {
             (owners::NAME, owners::judge),
             (stops::NAME, stops::judge),
             (bounds::NAME, bounds::judge),
+            (stored_once::NAME, stored_once::judge),
         ];
         let mut judged = vec![("crash", self.crash.looked())];
         for (name, judge) in judges {
@@ -267,6 +273,11 @@ impl Case<'_> {
             What::Told(report) => Some((event, report)),
             What::Started | What::Died | What::AskedToStop | What::Paused | What::Resumed => None,
         })
+    }
+
+    /// Whether a message is sent to be delivered later.
+    fn is_delayed(&self, message: u32) -> bool {
+        self.delayed.contains(&message)
     }
 
     /// The offsets of a queue that a group wants, in order.

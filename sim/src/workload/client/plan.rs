@@ -30,6 +30,9 @@ pub struct AppPlan {
     pub avoids_slow: bool,
     /// Messages are gathered into batches by the machine.
     pub gathers: bool,
+    /// Each message is to be stored once, however often the machine tries.
+    #[serde(default)]
+    pub stores_once: bool,
     /// What it sends.
     pub sends: Vec<FleetSend>,
 }
@@ -151,6 +154,7 @@ impl AppPlan {
         let mut config = ProducerConfig::new("fleet-producers");
         config.avoid_slow_brokers = self.avoids_slow;
         config.batching = self.gathers.then(Batching::default);
+        config.idempotent = self.stores_once;
         (!self.sends.is_empty()).then_some(config)
     }
 }
