@@ -134,7 +134,7 @@ probes! {
         OnceBehind: "a send waits for another attempt at the same message that is looked for",
         OnceFirstComesLater: "the first attempt to send a message comes after a later one",
         OnceCold: "a search for a message that may be stored waits for the disk",
-        MasterUnready: "a slave drops its stream because its next segment is not durable yet",
+        MasterUnready: "a slave drops its stream because its own disk is behind, and goes on when it is not",
     }
 }
 

@@ -317,6 +317,7 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
     config.metadata_in_log = !plan.polls_tables;
     // Longer than any fault: what a slave has is always heard of.
     config.ha.tail_wait = Duration::from_secs(600);
+    plan.sizes.replicate(&mut config.ha);
     config.store = store_config(plan, config.store);
     config
 }

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use gantry_core::broker::ha::HaConfig;
 use gantry_core::broker::store::StoreConfig;
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
@@ -203,6 +204,12 @@ pub struct Sizes {
     /// Room kept in reserve, in bytes.
     #[serde(default)]
     pub reserve_bytes: u64,
+    /// Bytes of a block to a slave; the usual ones when 0. Small ones end within a record.
+    #[serde(default)]
+    pub block_bytes: u64,
+    /// By how much a slave may be behind and still count; the usual bytes when 0.
+    #[serde(default)]
+    pub gap_bytes: u64,
 }
 
 /// A world to be.
@@ -553,6 +560,8 @@ impl Sizes {
                 cold_per_mille,
                 changes: false,
                 reserve_bytes: 64 << 20,
+                block_bytes: 0,
+                gap_bytes: 0,
             };
         }
         Sizes {
@@ -565,6 +574,17 @@ impl Sizes {
             changes: false,
             // None, a page, or room for most of what a small store has to write.
             reserve_bytes: [0, 4096, 40 * 4096][rng.below(3) as usize],
+            block_bytes: [0, 700, 3000][rng.below(3) as usize],
+            gap_bytes: [0, 8192][rng.below(2) as usize],
+        }
+    }
+
+    /// What replication takes of them.
+    pub(crate) fn replicate(&self, ha: &mut HaConfig) {
+        for (usual, drawn) in
+            [(&mut ha.block_bytes_max, self.block_bytes), (&mut ha.gap_bytes_max, self.gap_bytes)]
+        {
+            *usual = if drawn > 0 { drawn } else { *usual };
         }
     }
 

@@ -541,6 +541,9 @@ impl Broker {
         let read = self.store.read_messages(queue, next, READ_LIMITS, |_| true, env.disk, &mut buffer);
         let next = match read {
             Ok(ReadOutcome::Found { next, .. }) => {
+                if self.phase == super::Phase::Recovering {
+                    Probe::TablesTakenAtStart.reached();
+                }
                 self.take_carried(&buffer);
                 next
             }

@@ -31,7 +31,8 @@ pub fn compare_betrayed(
     let follower = Log { disk: follower, segment_bytes: setup.segment_bytes };
     let (mut at, mut same) = (master.start().max(follower.start()), 0);
     while at <= kept
-        && let (Some((bytes, next)), Some((copy, _))) = (master.record(at), follower.record(at))
+        && let Some((bytes, next)) = master.record(at)
+        && let Some(copy) = copy_of(&follower, at, (&bytes, next))
     {
         if copy != bytes {
             differ(at)?;
@@ -68,8 +69,8 @@ pub fn compare(
     let mut at = begins.max(begins_there);
     let mut same = 0;
     while let Some((bytes, next)) = master.record(at) {
-        match follower.record(at) {
-            Some((copy, _)) if copy == bytes => same += 1,
+        match copy_of(&follower, at, (&bytes, next)) {
+            Some(copy) if copy == bytes => same += 1,
             // The old master had removed all that it shared with the one that took its place. It keeps its log and follows nobody.
             Some(_) if setup.retention.is_some() && setup.takeover && at == begins_there => return Ok(0),
             Some(_) => differ(at)?,
@@ -79,6 +80,14 @@ pub fn compare(
         at = next;
     }
     Ok(same)
+}
+
+/// What a follower has of a record of its master, and nothing while it has but the head of it: a block ends where it ends.
+fn copy_of(follower: &Log<'_>, at: u64, (whole, next): (&[u8], u64)) -> Option<Vec<u8>> {
+    let (copy, _) = follower.record(at)?;
+    let same = copy.iter().zip(whole).take_while(|(ours, theirs)| ours == theirs).count();
+    let is_head = copy[same..].iter().all(|byte| *byte == 0) && follower.record(next).is_none();
+    (copy == whole || !is_head).then_some(copy)
 }
 
 fn differ(at: u64) -> Verdict {

@@ -267,6 +267,7 @@ fn broker_config(
         config.broker_id = 1;
         config.ha_master_addr = Some(address(layout.master(at), HA_PORT));
     }
+    plan.sizes.replicate(&mut config.ha);
     config.store = store_config(plan, config.store);
     config
 }

@@ -461,6 +461,8 @@ impl Replica {
             Err(AppendError::NotReady) => {
                 Probe::MasterUnready.reached();
                 self.give_up(now, env);
+                // It is this broker that was not fast enough: it goes on as soon as it can.
+                self.state = State::Waiting { dial_at: now.mono };
             }
             Err(
                 error @ (AppendError::Disk(_)
@@ -536,10 +538,10 @@ impl Replica {
         match &mut self.state {
             State::Waiting { dial_at } if now.mono >= *dial_at && self.master.is_some() => {
                 // What is on its way to the disk must not be asked for again.
-                let is_settled = durable == store.log_end() && !store.is_cutting_tail();
+                let is_settled = durable == store.log_end() && !store.is_cutting_tail() && store.takes_raw();
                 if store.is_short_of_room() {
                     *dial_at = now.mono + self.config.reconnect_interval;
-                } else if store.is_ready() && is_settled && epochs.is_durable() {
+                } else if is_settled && epochs.is_durable() {
                     self.dial(now, store, next_conn, env);
                 } else {
                     *dial_at = now.mono + DIAL_CHECK_INTERVAL;

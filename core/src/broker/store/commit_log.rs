@@ -320,7 +320,7 @@ impl CommitLog {
     }
 
     fn add_segment<D: Disk>(&mut self, disk: &mut D) -> Result<(), AppendError> {
-        if self.segments.back().is_some_and(|last| !last.entry_synced) {
+        if self.is_entry_pending() {
             Probe::SegmentNotReady.reached();
             return Err(AppendError::NotReady);
         }
@@ -329,6 +329,11 @@ impl CommitLog {
         let file = disk.create(&path, self.segment_bytes, FileKind::Log).map_err(AppendError::Disk)?;
         self.segments.push_back(Segment { start, file, entry_synced: false });
         Ok(())
+    }
+
+    /// Whether the newest segment's entry in its directory is not durable yet: until then there is no other.
+    pub(crate) fn is_entry_pending(&self) -> bool {
+        self.segments.back().is_some_and(|last| !last.entry_synced)
     }
 
     /// Makes the next segment once the newest is half full, so that rolling over does not wait for it, and asks for the

@@ -345,6 +345,11 @@ impl Index {
         self.active.len() >= self.batch_entries.saturating_mul(BACKLOG_BATCHES_MAX)
     }
 
+    /// Whether so little waits that who was kept waiting for it may go on for a while.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.active.len() < self.batch_entries.saturating_mul(BACKLOG_BATCHES_MAX / 2)
+    }
+
     /// Whether there is anything to do at once. `bound`: up to there records may be looked up.
     pub(crate) fn is_runnable(&self, bound: u64) -> bool {
         let is_waiting =

@@ -47,6 +47,12 @@ impl Store {
         }
     }
 
+    /// Whether a replica that was answered [`AppendError::NotReady`] may go on: the key index has caught up, and there is a segment to
+    /// write into.
+    pub fn takes_raw(&self) -> bool {
+        self.is_ready() && self.index.has_caught_up() && !self.log.is_entry_pending()
+    }
+
     /// Whether the disk was filled above the ratio at which nothing more is taken, when it was last looked at.
     pub fn is_short_of_room(&self) -> bool {
         self.space.is_short()
