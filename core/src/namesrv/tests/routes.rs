@@ -31,6 +31,26 @@ fn a_registered_topic_has_a_route() {
 }
 
 #[test]
+fn what_a_broker_maps_of_a_static_topic_is_in_its_route_until_the_broker_goes() {
+    let mut rig = Rig::started();
+    let broker = Broker::master();
+    let of = |name: &str| serde_json::json!({"bname": name, "currIdMap": {"0": 1}, "topic": "T", "totalQueues": 8});
+    let mut body = broker.body();
+    let mappings = [("T".into(), of("broker-a")), ("U".into(), of("broker-z"))];
+    body.topic_config_serialize_wrapper.topic_queue_mapping_info_map = Some(BTreeMap::from(mappings));
+    let body = body::encode(&body);
+    let header = broker.header(&body).to_ext();
+    assert_eq!(rig.ask(1, Command::request(request_code::REGISTER_BROKER, header).with_body(body)).code, 0);
+    let mapped =
+        |rig: &mut Rig, topic| rig.route(topic).and_then(|route| route.topic_queue_mapping_by_broker);
+    assert_eq!(mapped(&mut rig, "T"), Some(BTreeMap::from([("broker-a".into(), of("broker-a"))])));
+    assert_eq!(mapped(&mut rig, "U"), None, "of a broker that is not known");
+    rig.close(1);
+    rig.register(2, &broker);
+    assert_eq!(mapped(&mut rig, "T"), None);
+}
+
+#[test]
 fn both_forms_of_registration_are_taken_and_broken_ones_are_not() {
     let mut rig = Rig::started();
     rig.register(1, &Broker { compressed: true, ..Broker::master() });
