@@ -10,7 +10,7 @@ use gantry_disk::MemoryDisk;
 
 use crate::check::ending::{Ending, Log};
 use crate::check::fleet::{Truth, Watch};
-use crate::check::{Checkers, ClientKind, lives, registered, replica};
+use crate::check::{Checkers, ClientKind, checkpointed, lives, registered, replica};
 use crate::cluster;
 use crate::fleet::{self, FleetPlan};
 use crate::log;
@@ -128,7 +128,8 @@ fn guarded(plan: &Plan, verbose: bool, body: impl FnOnce() -> Outcome) -> Outcom
 fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
     let hosts = cluster::hosts(plan);
     let mut world = World::new(plan.seed, hosts, plan.faults.clone(), plan.options.clone(), judge);
-    let mut violation = world.run(before_the_end(plan)).cloned();
+    let (mut violation, to_cover) = until_checkpoints_are_owed(plan, &mut world);
+    violation = violation.or_else(|| world.run(before_the_end(plan)).cloned());
     // What the master has now, its follower must have in the end.
     let master = master_of(plan, &world);
     let owed = log_end(plan, world.disk(master));
@@ -141,10 +142,19 @@ fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
     }
     let checkers = world.observer().checkers();
     let (mut looked, excused) = (checkers.looked(), checkers.ledger().excused());
+    let checkers_may_judge = !checkers.refused() && checkers.ledger().betrayed().is_none();
     if violation.is_none() {
         for follower in plan.brokers().into_iter().filter(|broker| *broker != master) {
             match compare_logs(plan, &mut world, (master, follower), owed) {
                 Ok(records) => looked.push(("replica", records)),
+                Err(found) => violation = violation.or(Some(found)),
+            }
+        }
+    }
+    if violation.is_none() && checkers_may_judge {
+        for owed in to_cover {
+            match checkpointed::compare(owed, world.disk(owed.0)) {
+                Ok(bytes) => looked.push(("checkpointed", bytes)),
                 Err(found) => violation = violation.or(Some(found)),
             }
         }
@@ -172,6 +182,20 @@ fn run_to_end<J: Judge>(plan: &Plan, judge: J) -> Outcome {
         looked,
         excused,
     }
+}
+
+/// Runs to where it is known what checkpoints have to cover in the end.
+fn until_checkpoints_are_owed<J: Judge>(
+    plan: &Plan,
+    world: &mut World<J>,
+) -> (Option<Violation>, Vec<(HostId, u64)>) {
+    let Some(at) = checkpointed::looks_at(plan) else { return (None, Vec::new()) };
+    let violation = world.run(at).cloned();
+    let owed = plan.brokers().into_iter().filter_map(|host| {
+        let broker = world.machine(host).and_then(|machine| machine.downcast_ref::<Broker>())?;
+        checkpointed::owed(host, broker)
+    });
+    (violation, owed.collect())
 }
 
 /// Who is the master: after a takeover, who says so.

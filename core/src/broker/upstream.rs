@@ -397,8 +397,13 @@ impl Broker {
         match self.replication.on_epochs(now, master, &mut self.epochs, &self.store, env) {
             Verdict::Settled => {}
             Verdict::DropPartial => self.drop_partial(env),
+            // Retention may be about to take that very place: the master is asked again in a while.
+            Verdict::Cut(_) if self.store.is_removing() => {}
             Verdict::Cut(at) => match Cut::begin(now, at, self.store.log_end(), env.disk) {
-                Ok(cut) => self.cut = Some(cut),
+                Ok(cut) => {
+                    self.store.keep_from(Some(at));
+                    self.cut = Some(cut);
+                }
                 Err(error) => tracing::warn!(%error, "no room to keep aside what the master does not have"),
             },
         }
@@ -410,6 +415,7 @@ impl Broker {
             && let Err(error) = cut.settle(&self.store, env)
         {
             tracing::warn!(%error, "what the master does not have could not be kept aside");
+            self.store.keep_from(None);
             self.cut = None;
         }
     }

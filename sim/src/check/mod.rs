@@ -7,6 +7,7 @@
 pub mod acknowledge;
 pub mod administration;
 pub mod carried;
+pub mod checkpointed;
 pub mod completeness;
 pub mod crash;
 pub mod delays;

@@ -40,6 +40,8 @@ pub(super) struct Retention {
     manual_rounds: u32,
     /// Nothing goes for its age alone.
     keeps_aged: bool,
+    /// Nothing goes that lies at this place of the log or behind it.
+    kept_from: Option<u64>,
     /// Queue and index files below this in the log were looked for.
     cleaned: u64,
     fetching: Option<FetchId>,
@@ -100,6 +102,11 @@ impl Store {
         self.retention.keeps_aged = keeps;
     }
 
+    /// What lies at this place of the log or behind it stays: the log is on its way back to there.
+    pub(crate) fn keep_from(&mut self, at: Option<u64>) {
+        self.retention.kept_from = at;
+    }
+
     /// Has queue files and index files removed that lie below the log's minimum (`CLEAN_EXPIRED_CONSUMEQUEUE`).
     pub fn remove_expired_queue_files(&mut self) {
         self.retention.cleaned = 0;
@@ -116,11 +123,13 @@ impl Store {
         self.retention.cleaned < self.log.min() || self.is_removable(0)
     }
 
-    /// Whether the `at`-th segment is one that recovery does not need, and not the last.
+    /// Whether the `at`-th segment is one that nobody needs, and not the last.
     fn is_removable(&self, at: usize) -> bool {
         let start = self.log.min() + at as u64 * self.log.segment_bytes();
         let end = start + self.log.segment_bytes();
-        end < self.log.capacity_end() && end <= self.checkpoint.logics_physical
+        end < self.log.capacity_end()
+            && end <= self.checkpoint.logics_physical
+            && self.retention.kept_from.is_none_or(|kept| end <= kept)
     }
 
     /// When retention must be woken.
