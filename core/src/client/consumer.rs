@@ -13,6 +13,7 @@ mod notes;
 mod offsets;
 mod share;
 mod twins;
+mod verdict;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -46,6 +47,7 @@ use crate::wire::request::{
 use crate::wire::{Command, Ext};
 use asked::Direct;
 use twins::Twins;
+pub use verdict::Verdict;
 
 /// Between two looks at who else is there (`rebalanceInterval`).
 const REBALANCE: Duration = Duration::from_secs(20);
@@ -67,15 +69,6 @@ const PULL_RETRY: Duration = Duration::from_secs(1);
 const FLOW_RETRY: Duration = Duration::from_millis(20);
 /// A pull that found nothing and was not held is not repeated at once.
 const EMPTY_PAUSE: Duration = Duration::from_millis(100);
-/// A message that could not be sent back is consumed again here after so long.
-const PARK: Duration = Duration::from_secs(5);
-/// An ordered queue pauses so long after a failure (`suspendCurrentQueueTimeMillis`).
-const ORDER_PAUSE: Duration = Duration::from_secs(1);
-/// The level of messages that took longer than [`ConsumerConfig::consume_timeout`].
-const TIMEOUT_LEVEL: i32 = 3;
-/// The level that means the dead-letter queue.
-const DEAD_LETTER_LEVEL: i32 = -1;
-
 /// What a consumer is told at its making. Defaults are RocketMQ's.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
@@ -109,6 +102,9 @@ pub struct ConsumerConfig {
     pub consume_timeout: Duration,
     /// These queues in place of a share, of topics in [`ConsumerConfig::subscriptions`]; the host may change them.
     pub assigned: Option<BTreeSet<MessageQueue>>,
+    /// Whether what is consumed is committed by itself (`autoCommit`), every 5 s and when a queue is given back; else only when the
+    /// host says so.
+    pub auto_commit: bool,
     /// Where this client had come, of a broadcast: what [`ClientEvent::Progress`] told in its last life.
     pub offsets: BTreeMap<MessageQueue, i64>,
     /// Tell a topic what was consumed.
@@ -155,12 +151,12 @@ impl Filter {
 /// Where a new group begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Start {
-    /// Behind what is there. (A broker may begin a young queue at 0 all the same, as RocketMQ's does.)
+    /// Behind what is there. (Brokers begin a queue at 0 that still has its first message in memory: a new queue loses nothing.)
     #[default]
     Last,
     /// At the beginning.
     First,
-    /// At the first message stored at this time or later, ms since the epoch.
+    /// At the first message stored at this time or later, ms since the epoch; also in young queues.
     Time(i64),
 }
 
@@ -183,6 +179,7 @@ impl ConsumerConfig {
             reconsume_max: None,
             consume_timeout: Duration::from_secs(15 * 60),
             assigned: None,
+            auto_commit: true,
             offsets: BTreeMap::new(),
             trace: None,
         }
@@ -200,16 +197,6 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// In order of the queue.
     pub messages: Vec<Received>,
-}
-
-/// What became of a delivery.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Its messages are done.
-    Consumed,
-    /// They are to come again: at this delay level; at 0, at the broker's choice, longer from time to time. An ordered queue
-    /// pauses and goes on with them.
-    Later(i32),
 }
 
 #[derive(Debug)]
@@ -245,6 +232,8 @@ pub(super) struct Consumer {
     /// Deliveries of ordered queues that the application still has although the queue was given back or begun anew. Until
     /// they are settled nothing more of the queue is handed out, and its lock does not go back.
     leaving: BTreeMap<DeliveryId, MessageQueue>,
+    /// Queues that the host wants nothing of for now.
+    paused: BTreeSet<MessageQueue>,
     next_delivery: u64,
     next_life: u64,
     served: Option<MessageQueue>,
@@ -302,6 +291,7 @@ impl Consumer {
             out: BTreeMap::new(),
             direct: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            paused: BTreeSet::new(),
             next_delivery: 1,
             next_life: 1,
             served: None,
@@ -400,17 +390,7 @@ impl Consumer {
             Errand::Committed(queue, life) => self.on_committed(&queue, life, &outcome, tools),
             Errand::Begin(queue, life) => self.on_begin(&queue, life, &outcome, now),
             Errand::Pull(queue, life) => self.on_pulled(&queue, life, outcome, tools),
-            Errand::Back(queue, offset, life) => {
-                let is_back =
-                    matches!(&outcome, Outcome::Reply(reply) if reply.code == response_code::SUCCESS);
-                let Some(lane) = self.lanes.get_mut(&queue).filter(|lane| lane.life == life) else { return };
-                if is_back {
-                    lane.done(offset);
-                } else {
-                    Probe::BackNotTaken.reached();
-                    lane.park(offset, now + PARK);
-                }
-            }
+            Errand::Back(queue, offset, life) => self.on_back(&queue, offset, life, &outcome, now),
         }
     }
 
@@ -489,7 +469,7 @@ impl Consumer {
                 lane.locked_until = locked_until;
                 lane.begin(begin);
                 self.forget_deliveries(queue);
-                self.commit_queue(queue, tools);
+                self.commit_by_itself(queue, tools);
             }
             _ => {}
         }
@@ -509,93 +489,6 @@ impl Consumer {
         };
         let (code, reason, broker) = (reply.code, describe(reply), queue.broker_name.clone());
         is_final.then_some(ConsumeError::Refused { code, reason, broker })
-    }
-
-    /// The host says what became of a delivery; of one that is no longer known, nothing is done.
-    pub(super) fn on_settled<D: Disk>(
-        &mut self,
-        id: DeliveryId,
-        verdict: Verdict,
-        tools: &mut Tools<'_, '_, D>,
-    ) {
-        let how = match verdict {
-            Verdict::Consumed => Consumed::Done,
-            Verdict::Later(_) => Consumed::Later,
-        };
-        self.note_settled(id, how, tools.now);
-        self.end_delivery(id, verdict, tools);
-    }
-
-    fn end_delivery<D: Disk>(&mut self, id: DeliveryId, verdict: Verdict, tools: &mut Tools<'_, '_, D>) {
-        if let Some(queue) = self.leaving.remove(&id)
-            && self.needs_lock()
-            && !self.lanes.contains_key(&queue)
-            && !self.is_held(&queue)
-        {
-            self.unlock(&queue, tools);
-        }
-        if self.answer_direct(id, verdict, tools) {
-            return;
-        }
-        let Some(out) = self.out.remove(&id) else {
-            Probe::SettledLate.reached();
-            return;
-        };
-        let now = tools.now.mono;
-        let (is_clustering, is_chosen) = (self.is_clustering(), self.is_chosen());
-        let Some(lane) = self.lanes.get_mut(&out.queue) else { return };
-        let (life, mut back) = (lane.life, Vec::new());
-        for offset in out.offsets {
-            match verdict {
-                Verdict::Consumed => lane.done(offset),
-                // Who gets all messages by itself gets none of them twice.
-                Verdict::Later(_) if !is_clustering => lane.done(offset),
-                Verdict::Later(_) if is_chosen && !self.config.orderly => {
-                    Consumer::come_again(lane, offset, now);
-                }
-                Verdict::Later(_) if self.config.orderly => {
-                    let tries = lane.again(offset);
-                    lane.paused_until = now + ORDER_PAUSE;
-                    if self.config.reconsume_max.is_some_and(|max| tries > max) {
-                        back.extend(lane.handed(offset).map(|message| (message, DEAD_LETTER_LEVEL)));
-                    }
-                }
-                Verdict::Later(level) => {
-                    back.extend(lane.held(offset).map(|message| (message, level)));
-                }
-            }
-        }
-        for (message, level) in back {
-            self.send_back(&message, level, life, tools);
-        }
-    }
-
-    fn send_back<D: Disk>(
-        &mut self,
-        message: &Received,
-        level: i32,
-        life: u64,
-        tools: &mut Tools<'_, '_, D>,
-    ) {
-        let queue = message.queue.clone();
-        let offset = message.queue_offset;
-        let Some(address) = tools.routes.address(&queue.broker_name, MASTER_ID).cloned() else {
-            if let Some(lane) = self.lanes.get_mut(&queue) {
-                lane.park(offset, tools.now.mono + PARK);
-            }
-            return;
-        };
-        let header = ConsumerSendMsgBackRequest {
-            offset: message.physical_offset,
-            group: self.config.group.clone(),
-            delay_level: level,
-            origin_msg_id: Some(message.id()),
-            origin_topic: Some(queue.topic.clone()),
-            unit_mode: Some(false),
-            max_reconsume_times: self.config.reconsume_max,
-        };
-        let command = Command::request(request_code::CONSUMER_SEND_MSG_BACK, header.to_ext());
-        tools.call(&address, command, ANSWER, Errand::Back(queue, offset, life));
     }
 
     /// Gives all queues back at once.
@@ -631,21 +524,10 @@ impl Consumer {
         self.hand_out(tools);
         if self.commit_at <= now {
             self.commit_at = now + COMMIT;
-            self.commit(tools);
-        }
-    }
-
-    /// Sends back what took the application too long.
-    fn time_out<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
-        if self.config.orderly {
-            return;
-        }
-        let now = tools.now.mono;
-        let late = self.out.iter().filter(|(_, out)| now.since(out.since) >= self.config.consume_timeout);
-        let late: Vec<DeliveryId> = late.map(|(id, _)| *id).collect();
-        for id in late {
-            self.note_settled(id, Consumed::TimedOut, tools.now);
-            self.end_delivery(id, Verdict::Later(TIMEOUT_LEVEL), tools);
+            if self.config.auto_commit {
+                self.commit(tools);
+            }
+            self.tell_progress(tools);
         }
     }
 
@@ -658,7 +540,8 @@ impl Consumer {
             lane.unpark(now);
             lane.locked_until = lane.locked_until.filter(|until| *until > now);
             let is_due = matches!(lane.doing, Doing::Nothing(at) if at <= now);
-            if is_due && (!needs_lock || lane.is_locked(now)) && !lane.is_full(&self.config) {
+            let may_pull = !lane.is_full(&self.config) && !self.paused.contains(queue);
+            if is_due && (!needs_lock || lane.is_locked(now)) && may_pull {
                 idle.push((queue.clone(), lane.next));
             }
         }
@@ -682,8 +565,8 @@ impl Consumer {
         };
         lane.doing = Doing::Asking;
         lane.asked_at = now;
-        let commit =
-            lane.consumed().filter(|offset| *offset > 0 && is_clustering && lane.source == MASTER_ID);
+        let may_commit = self.config.auto_commit && is_clustering && lane.source == MASTER_ID;
+        let commit = lane.consumed().filter(|offset| *offset > 0 && may_commit);
         let commit_flag = if commit.is_some() { pull_sys_flag::COMMIT_OFFSET } else { 0 };
         let header = PullMessageRequest {
             consumer_group: self.config.group.as_str().into(),
@@ -714,6 +597,7 @@ impl Consumer {
                 // What no broker took as a dead letter is still the oldest.
                 let is_whole = lane.is_all_here() && lane.parked_until().is_none();
                 lane.has_waiting()
+                    && !self.paused.contains(*queue)
                     && (!is_orderly || (is_whole && lane.paused_until <= now && !self.is_held(queue)))
                     && (!needs_lock || lane.is_locked(now))
             };

@@ -1,10 +1,33 @@
-//! What can go wrong with consuming and asking, in words that say what to do.
+//! What can go wrong, in words that say what to do.
 
 use alloc::string::String;
 use core::fmt;
 
-use super::producer::SendError;
+use super::message::MessageError;
 use crate::time::Duration;
+use crate::wire::code::response_code;
+
+/// What to do about a refusal with this code. The broker's words say why, and seldom that.
+fn advice(code: i32) -> &'static str {
+    match code {
+        response_code::NO_PERMISSION => "give the topic or the group that permission, or use another one",
+        response_code::TOPIC_NOT_EXIST => "create the topic",
+        response_code::SUBSCRIPTION_GROUP_NOT_EXIST => "create the group",
+        response_code::SYSTEM_BUSY | response_code::FLOW_CONTROL => {
+            "it is too busy: try again later, or send less at once"
+        }
+        response_code::SERVICE_NOT_AVAILABLE => {
+            "see whether it has room on its disk and is a master that may write"
+        }
+        response_code::MESSAGE_ILLEGAL => {
+            "change the message, or send it to a broker that serves what it asks for"
+        }
+        response_code::SUBSCRIPTION_PARSE_FAILED => "mend the filter",
+        response_code::REQUEST_CODE_NOT_SUPPORTED => "ask a broker that serves it",
+        response_code::QUERY_NOT_FOUND => "there is none: ask for another one",
+        _ => "its log says more; without a cause there, report it",
+    }
+}
 
 /// Why a consumer cannot do its work. It goes on trying, and works again once the cause is gone.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,10 +73,14 @@ impl fmt::Display for ConsumeError {
             ConsumeError::NoNameServer(servers) => {
                 write!(f, "no name server answers at {servers}: see whether one runs there")
             }
-            ConsumeError::Refused { code: _, reason, broker } => {
-                write!(f, "broker {broker} refuses: {reason}")
+            ConsumeError::Refused { code, reason, broker } => {
+                // With this code brokers refuse for good what they do not serve: to filter by expressions.
+                let is_unserved = *code == response_code::SYSTEM_ERROR;
+                let instead = "filter by tags, or consume from a broker that serves expressions";
+                let advice = if is_unserved { instead } else { advice(*code) };
+                write!(f, "broker {broker} refuses: {reason}: {advice}")
             }
-            ConsumeError::Stopped => f.write_str("the consumer was stopped"),
+            ConsumeError::Stopped => f.write_str("the consumer was stopped: make another one"),
         }
     }
 }
@@ -78,7 +105,7 @@ impl fmt::Display for RequestError {
             RequestError::NoReply(time) => {
                 write!(f, "no reply within {time:?}: does a consumer of the topic answer?")
             }
-            RequestError::Stopped => f.write_str("the client was stopped"),
+            RequestError::Stopped => f.write_str("the client was stopped: make another one"),
         }
     }
 }
@@ -117,11 +144,90 @@ impl fmt::Display for AskError {
             AskError::NoBroker(broker) => {
                 write!(f, "broker {broker} is not in the topic's route: is it up, does it have the topic?")
             }
-            AskError::Refused { code: _, reason } => write!(f, "the broker refused: {reason}"),
+            AskError::Refused { code, reason } => {
+                write!(f, "the broker refused: {reason}: {}", advice(*code))
+            }
             AskError::NoAnswer(broker) => write!(f, "broker {broker} does not answer: ask again"),
-            AskError::Stopped => f.write_str("the client was stopped"),
+            AskError::Stopped => f.write_str("the client was stopped: make another one"),
         }
     }
 }
 
 impl core::error::Error for AskError {}
+
+/// Why a message was not sent, or may not have been.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// It can never be sent as it is.
+    Message(MessageError),
+    /// No name server answered, and the topic is not known from before: see whether they run at these addresses.
+    NoNameServer(String),
+    /// Name servers do not know the topic and no broker makes topics by itself: create it.
+    UnknownTopic(String),
+    /// The topic has no queue that may be written (on that broker): give it the write permission, or start its master.
+    NoQueue(String),
+    /// The broker refused it and it is not stored: code and reason are the broker's.
+    Refused {
+        /// See [`response_code`].
+        code: i32,
+        /// The broker's words.
+        reason: String,
+        /// The broker.
+        broker: String,
+    },
+    /// No try succeeded within the time. When `may_be_stored`, an answer is missing: sending again may store it twice, unless the
+    /// producer is idempotent and both sends have the same [`Message::with_unique_key`].
+    Failed {
+        /// Whether a try ended without an answer.
+        may_be_stored: bool,
+        /// What happened at the last try.
+        reason: String,
+    },
+    /// The client was stopped.
+    Stopped,
+}
+
+impl SendError {
+    /// Whether the message may be stored all the same.
+    pub fn may_be_stored(&self) -> bool {
+        matches!(self, SendError::Failed { may_be_stored: true, .. })
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Message(error) => error.fmt(f),
+            SendError::NoNameServer(servers) => {
+                write!(f, "no name server answers at {servers}: see whether one runs there")
+            }
+            SendError::UnknownTopic(topic) => {
+                write!(
+                    f,
+                    "topic {topic} does not exist, and no broker creates topics by itself: create it first"
+                )
+            }
+            SendError::NoQueue(what) => {
+                write!(
+                    f,
+                    "{what} has no queue to write to: is its broker's master up, has it write permission?"
+                )
+            }
+            SendError::Refused { code, reason, broker } => {
+                write!(f, "broker {broker} refused it: {reason}: {}", advice(*code))
+            }
+            SendError::Failed { may_be_stored: true, reason } => {
+                write!(
+                    f,
+                    "no answer, it may be stored or not: {reason}: look whether it is there, or send it again if twice is no harm"
+                )
+            }
+            SendError::Failed { may_be_stored: false, reason } => {
+                write!(f, "not sent: {reason}: send it again once the broker is up")
+            }
+            SendError::Stopped => f.write_str("the producer was stopped: make another one"),
+        }
+    }
+}
+
+impl core::error::Error for SendError {}

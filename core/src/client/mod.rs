@@ -26,14 +26,13 @@ use alloc::vec::Vec;
 
 pub use ask::{Found, Pull, Pulled, Question};
 pub use consumer::{ConsumerConfig, Delivery, DeliveryId, Filter, Start, Verdict};
-pub use error::{AskError, ConsumeError, RequestError};
+pub use error::{AskError, ConsumeError, RequestError, SendError};
 pub use id::{DEFAULT_INSTANCE, Origin, client_id, process_instance};
 pub use message::{BODY_BYTES_MAX, Message, MessageError, Received, property};
 pub use producer::{
-    Batching, Half, ProducerConfig, Receipt, Request, Resolution, Send, SendError, SendHalf, SendStatus,
-    Target,
+    Batching, Half, ProducerConfig, Receipt, Request, Resolution, Send, SendHalf, SendStatus, Target,
 };
-pub use rebalance::{AllocateError, RoomNames, Strategy, VIRTUAL_NODES};
+pub use rebalance::{AllocateError, RoomNames, RoomResolver, Strategy, VIRTUAL_NODES};
 pub use route::AUTO_CREATE_TOPIC;
 pub use trace::{TRACE_TOPIC, TraceConfig};
 
@@ -106,7 +105,11 @@ pub enum ClientCommand {
     Assign(Vec<MessageQueue>),
     /// Go on at this offset of a queue. Deliveries of it that are not settled count no more.
     Seek(MessageQueue, i64),
-    /// Commit at once what is consumed, not only every 5 s.
+    /// Pull and hand out nothing of these queues until they are resumed or go to another member; what was handed out is not concerned.
+    Pause(Vec<MessageQueue>),
+    /// Go on with these queues.
+    Resume(Vec<MessageQueue>),
+    /// Commit at once what is consumed, not only every 5 s or, without [`ConsumerConfig::auto_commit`], never.
     Commit,
     /// Find something out.
     Ask {
@@ -307,6 +310,18 @@ impl Client {
                     consumer.on_seek(&queue, offset, &mut tools);
                 }
             }
+            ClientCommand::Pause(queues) => {
+                let mut tools =
+                    consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.on_pause(queues, &mut tools);
+                }
+            }
+            ClientCommand::Resume(queues) => {
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.on_resume(&queues);
+                }
+            }
             ClientCommand::Commit => {
                 let mut tools =
                     consumer::Tools { now, routes: &mut self.routes, calls: &mut self.calls, env };
@@ -315,6 +330,10 @@ impl Client {
                 }
             }
             ClientCommand::Ask { id, question } if self.phase == Phase::Running => {
+                let own = self.consumer.as_mut().and_then(|consumer| consumer.on_question(&question, env));
+                if let Some(found) = own {
+                    return env.out.push(Effect::Emit(ClientEvent::Answered { id, result: Ok(found) }));
+                }
                 if let Question::Commit(group, ..) = &question
                     && self.consumer.is_none()
                     && self.committer.as_ref() != Some(group)

@@ -18,7 +18,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 
 use once::{Bound, Once};
 use receipt::{read_receipt, receipts};
@@ -27,6 +26,7 @@ pub use reply::Request;
 pub use transaction::{Half, Resolution, SendHalf};
 
 use super::calls::{Calls, Outcome, describe};
+use super::error::SendError;
 use super::id::MessageIds;
 use super::latency::LatencyTable;
 use super::message::{Message, MessageError, property};
@@ -106,7 +106,7 @@ pub enum Target {
     RoundRobin,
     /// Any; a retry goes to another broker.
     Random,
-    /// The one that this key's hash chooses, and no other: `|hashCode| % queues` as in RocketMQ.
+    /// The one that this key's hash chooses, and no other: `|hashCode % queues|` as in RocketMQ.
     Hash(String),
     /// This one and no other: order is kept, and a broker that is down fails the send.
     Queue(MessageQueue),
@@ -162,78 +162,6 @@ pub struct Receipt {
     /// Its place in the queue; -1 when oneway.
     pub queue_offset: i64,
 }
-
-/// Why a message was not sent, or may not have been.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SendError {
-    /// It can never be sent as it is.
-    Message(MessageError),
-    /// No name server answered, and the topic is not known from before: see whether they run at these addresses.
-    NoNameServer(String),
-    /// Name servers do not know the topic and no broker makes topics by itself: create it.
-    UnknownTopic(String),
-    /// The topic has no queue that may be written (on that broker): give it the write permission, or start its master.
-    NoQueue(String),
-    /// The broker refused it and it is not stored: code and reason are the broker's.
-    Refused {
-        /// See [`response_code`].
-        code: i32,
-        /// The broker's words.
-        reason: String,
-        /// The broker.
-        broker: String,
-    },
-    /// No try succeeded within the time. When `may_be_stored`, an answer is missing: sending again may store it twice, unless the
-    /// producer is idempotent and both sends have the same [`Message::with_unique_key`].
-    Failed {
-        /// Whether a try ended without an answer.
-        may_be_stored: bool,
-        /// What happened at the last try.
-        reason: String,
-    },
-    /// The client was stopped.
-    Stopped,
-}
-
-impl SendError {
-    /// Whether the message may be stored all the same.
-    pub fn may_be_stored(&self) -> bool {
-        matches!(self, SendError::Failed { may_be_stored: true, .. })
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SendError::Message(error) => error.fmt(f),
-            SendError::NoNameServer(servers) => {
-                write!(f, "no name server answers at {servers}: see whether one runs there")
-            }
-            SendError::UnknownTopic(topic) => {
-                write!(
-                    f,
-                    "topic {topic} does not exist, and no broker creates topics by itself: create it first"
-                )
-            }
-            SendError::NoQueue(what) => {
-                write!(
-                    f,
-                    "{what} has no queue to write to: is its broker's master up, has it write permission?"
-                )
-            }
-            SendError::Refused { code: _, reason, broker } => {
-                write!(f, "broker {broker} refused it: {reason}")
-            }
-            SendError::Failed { may_be_stored: true, reason } => {
-                write!(f, "no answer, it may be stored or not: {reason}")
-            }
-            SendError::Failed { may_be_stored: false, reason } => write!(f, "not sent: {reason}"),
-            SendError::Stopped => f.write_str("the producer was stopped"),
-        }
-    }
-}
-
-impl core::error::Error for SendError {}
 
 /// Codes after which another broker may do better (`DefaultMQProducer.retryResponseCodes`).
 const RETRY_CODES: [i32; 8] = [
@@ -723,10 +651,9 @@ fn choose(
     match target {
         Target::Queue(queue) => Some(queue.clone()),
         Target::Hash(key) => {
-            // As Java's `Math.abs`: of the smallest number it is below zero, which RocketMQ takes for 0.
-            let hash = java_hash(key).checked_abs().unwrap_or(0);
-            let at = usize::try_from(hash).unwrap_or(0).checked_rem(queues.len())?;
-            queues.get(at).cloned()
+            let count = i32::try_from(queues.len()).ok()?;
+            let rest = java_hash(key).checked_rem(count)?;
+            queues.get(usize::try_from(rest.unsigned_abs()).ok()?).cloned()
         }
         Target::RoundRobin | Target::Random => {
             let start =

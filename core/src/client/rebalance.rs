@@ -41,14 +41,40 @@ pub enum Strategy {
     },
 }
 
-/// Which machine room a broker and a member are in. RocketMQ leaves that to its user; this is the form it shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Which machine room a broker and a member are in. RocketMQ leaves that to its user, and shows the form before the dash.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum RoomNames {
     /// What stands before the first `-` of the broker's name and of the member's id.
     #[default]
     BeforeDash,
     /// What stands before the first `@` of the broker's name, and before the first `-` of the member's id.
     BeforeAt,
+    /// As the host says. All members must say the same.
+    By(RoomResolver),
+}
+
+type RoomOf<T> = Arc<dyn Fn(&T) -> Option<String> + Send + Sync>;
+
+/// A host's own functions from brokers and members to their rooms (`MachineRoomResolver`).
+#[derive(Clone)]
+pub struct RoomResolver {
+    of_broker: RoomOf<MessageQueue>,
+    of_member: RoomOf<str>,
+}
+
+impl PartialEq for RoomResolver {
+    /// Functions cannot be compared; these are the same ones, or they are not.
+    fn eq(&self, other: &RoomResolver) -> bool {
+        Arc::ptr_eq(&self.of_broker, &other.of_broker) && Arc::ptr_eq(&self.of_member, &other.of_member)
+    }
+}
+
+impl Eq for RoomResolver {}
+
+impl core::fmt::Debug for RoomResolver {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("RoomResolver")
+    }
 }
 
 /// Why queues cannot be divided.
@@ -61,7 +87,9 @@ pub enum AllocateError {
 impl core::fmt::Display for AllocateError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            AllocateError::NoRoom(name) => write!(f, "{name} names no machine room"),
+            AllocateError::NoRoom(name) => {
+                write!(f, "{name} names no machine room: rename it, or say its room with RoomNames::by")
+            }
         }
     }
 }
@@ -69,22 +97,40 @@ impl core::fmt::Display for AllocateError {
 impl core::error::Error for AllocateError {}
 
 impl RoomNames {
-    fn of_broker(self, queue: &MessageQueue) -> Result<&str, AllocateError> {
-        let separator = match self {
-            RoomNames::BeforeDash => '-',
-            RoomNames::BeforeAt => '@',
-        };
-        room(&queue.broker_name, separator)
+    /// Rooms by the host's own functions: of the broker that has a queue, and of the member with this client id. They say the same
+    /// each time, on every member. Where one answers `None` the topic cannot be divided, and members keep what they have.
+    pub fn by(
+        of_broker: impl Fn(&MessageQueue) -> Option<String> + Send + Sync + 'static,
+        of_member: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> RoomNames {
+        RoomNames::By(RoomResolver { of_broker: Arc::new(of_broker), of_member: Arc::new(of_member) })
     }
 
-    fn of_member(self, id: &str) -> Result<&str, AllocateError> {
-        room(id, '-')
+    fn of_broker(&self, queue: &MessageQueue) -> Result<String, AllocateError> {
+        let name = &queue.broker_name;
+        let found = match self {
+            RoomNames::BeforeDash => before(name, '-'),
+            RoomNames::BeforeAt => before(name, '@'),
+            RoomNames::By(resolver) => (resolver.of_broker)(queue),
+        };
+        known(found, name)
+    }
+
+    fn of_member(&self, id: &str) -> Result<String, AllocateError> {
+        let found = match self {
+            RoomNames::BeforeDash | RoomNames::BeforeAt => before(id, '-'),
+            RoomNames::By(resolver) => (resolver.of_member)(id),
+        };
+        known(found, id)
     }
 }
 
-fn room(name: &str, separator: char) -> Result<&str, AllocateError> {
-    let room = name.split(separator).next().filter(|room| !room.is_empty());
-    room.ok_or_else(|| AllocateError::NoRoom(name.into()))
+fn before(name: &str, separator: char) -> Option<String> {
+    name.split(separator).next().map(String::from)
+}
+
+fn known(room: Option<String>, name: &str) -> Result<String, AllocateError> {
+    room.filter(|room| !room.is_empty()).ok_or_else(|| AllocateError::NoRoom(name.into()))
 }
 
 impl Strategy {
@@ -120,7 +166,7 @@ impl Strategy {
             Strategy::AveragelyByCircle => queues.iter().skip(place).step_by(count).cloned().collect(),
             Strategy::Config(fixed) => fixed.clone(),
             Strategy::MachineRoom(rooms) => by_machine_room(place, count, queues, rooms),
-            Strategy::MachineRoomNearby { inner, rooms } => nearby(inner, *rooms, member, queues, members)?,
+            Strategy::MachineRoomNearby { inner, rooms } => nearby(inner, rooms, member, queues, members)?,
             Strategy::ConsistentHash { virtual_nodes } => {
                 by_consistent_hash(*virtual_nodes, member, queues, members)
             }
@@ -170,26 +216,26 @@ fn by_machine_room(
 
 fn nearby(
     inner: &Strategy,
-    rooms: RoomNames,
+    rooms: &RoomNames,
     member: &str,
     queues: &[MessageQueue],
     members: &[String],
 ) -> Result<Vec<MessageQueue>, AllocateError> {
-    let mut queues_of: BTreeMap<&str, Vec<MessageQueue>> = BTreeMap::new();
+    let mut queues_of: BTreeMap<String, Vec<MessageQueue>> = BTreeMap::new();
     for queue in queues {
         queues_of.entry(rooms.of_broker(queue)?).or_default().push(queue.clone());
     }
-    let mut members_of: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut members_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for id in members {
         members_of.entry(rooms.of_member(id)?).or_default().push(id.clone());
     }
     let own = rooms.of_member(member)?;
     let mut taken = Vec::new();
-    if let (Some(queues), Some(members)) = (queues_of.remove(own), members_of.get(own)) {
+    if let (Some(queues), Some(members)) = (queues_of.remove(&own), members_of.get(&own)) {
         taken.extend(inner.allocate(member, &queues, members)?);
     }
     for (room, queues) in queues_of {
-        if !members_of.contains_key(room) {
+        if !members_of.contains_key(&room) {
             taken.extend(inner.allocate(member, &queues, members)?);
         }
     }
@@ -350,6 +396,20 @@ mod tests {
         let nearby = Strategy::MachineRoomNearby { inner: Arc::default(), rooms: RoomNames::BeforeDash };
         let error = nearby.allocate("r-1", &queues(&["-b"], 1), &members(&["r-1"]));
         assert_eq!(error, Err(AllocateError::NoRoom("-b".into())));
+    }
+
+    #[test]
+    fn rooms_may_be_the_hosts_own() {
+        // Queues by their number, members by the end of their ids; who has no room is an error.
+        let rooms = RoomNames::by(
+            |queue| Some(if queue.queue_id < 2 { "low" } else { "high" }.into()),
+            |id| id.rsplit_once('/').map(|(_, room)| room.to_string()),
+        );
+        assert_eq!(rooms, rooms.clone());
+        let nearby = Strategy::MachineRoomNearby { inner: Arc::default(), rooms };
+        check(&nearby, &queues(&["b"], 4), &members(&["x/low", "y/high"]), "b:0,b:1|b:2,b:3");
+        let error = nearby.allocate("x/low", &queues(&["b"], 4), &members(&["x/low", "y"]));
+        assert_eq!(error, Err(AllocateError::NoRoom("y".into())));
     }
 
     #[test]

@@ -58,8 +58,24 @@ const IN_FLIGHT_MAX: usize = 256;
 /// ```
 pub struct Consumer {
     host: Arc<Host>,
+    group: String,
     messages: mpsc::UnboundedReceiver<Result<Incoming, ConsumeError>>,
     assigned: watch::Receiver<Assigned>,
+}
+
+/// The queues of a [`Consumer`], each time that they change.
+#[derive(Clone, Debug)]
+pub struct Assignments {
+    assigned: watch::Receiver<Assigned>,
+}
+
+impl Assignments {
+    /// The queues, by topic, once they are others than those that this told last; at first, once there are any. `None` when the
+    /// consumer has stopped. It may be cancelled at any time.
+    pub async fn changed(&mut self) -> Option<BTreeMap<String, Vec<MessageQueue>>> {
+        self.assigned.changed().await.ok()?;
+        Some(self.assigned.borrow_and_update().clone())
+    }
 }
 
 type Assigned = BTreeMap<String, Vec<MessageQueue>>;
@@ -103,6 +119,12 @@ impl Incoming {
     /// a broadcast has no second try.
     pub fn retry_later(mut self, delay_level: u8) {
         self.verdict = Verdict::Later(delay_level.into());
+    }
+
+    /// No try will help: it goes to the group's dead-letter queue at once, and an ordered queue goes on behind it. A broadcast has no
+    /// dead-letter queue, and is done with it. Should its broker not take it back, it comes again here.
+    pub fn reject(mut self) {
+        self.verdict = Verdict::Reject;
     }
 }
 
@@ -212,6 +234,40 @@ impl Consumer {
         self.host.mailbox().post(ClientCommand::Seek(queue.clone(), offset));
     }
 
+    /// Goes on at the oldest message of one of its queues.
+    ///
+    /// # Errors
+    /// [`AskError`]: where that is cannot be found out; nothing is moved then.
+    pub async fn seek_to_begin(&self, queue: &MessageQueue) -> Result<(), AskError> {
+        self.seek_to(queue, Question::MinOffset(queue.clone())).await
+    }
+
+    /// Goes on behind the newest message of one of its queues.
+    ///
+    /// # Errors
+    /// [`AskError`]: where that is cannot be found out; nothing is moved then.
+    pub async fn seek_to_end(&self, queue: &MessageQueue) -> Result<(), AskError> {
+        self.seek_to(queue, Question::MaxOffset(queue.clone())).await
+    }
+
+    async fn seek_to(&self, queue: &MessageQueue, place: Question) -> Result<(), AskError> {
+        if let Found::Offset(Some(offset)) = self.host.find(place).await? {
+            self.seek(queue, offset);
+        }
+        Ok(())
+    }
+
+    /// Nothing more is pulled or handed over of these queues, until they are resumed or go to another member. What was handed over
+    /// before, up to [`ConsumerBuilder::in_flight_max`] messages, still comes.
+    pub fn pause(&self, queues: impl IntoIterator<Item = MessageQueue>) {
+        self.host.mailbox().post(ClientCommand::Pause(queues.into_iter().collect()));
+    }
+
+    /// Goes on with queues that were paused.
+    pub fn resume(&self, queues: impl IntoIterator<Item = MessageQueue>) {
+        self.host.mailbox().post(ClientCommand::Resume(queues.into_iter().collect()));
+    }
+
     /// Goes on with a topic at its first messages that were stored at this time or later, ms since the epoch: in the queues that are
     /// this member's now. (Those of other members are theirs to move; `mqadmin resetOffsetByTime` moves a whole group.)
     ///
@@ -230,9 +286,40 @@ impl Consumer {
         Ok(())
     }
 
-    /// Commits what is acknowledged at once, and not only every 5 s.
+    /// Commits what is acknowledged at once, and not only every 5 s or, without [`ConsumerBuilder::auto_commit`], never.
     pub fn commit(&self) {
         self.host.mailbox().post(ClientCommand::Commit);
+    }
+
+    /// Commits these offsets, each the next one to consume of its queue, whatever is acknowledged: the group goes on there after a
+    /// restart. With [`ConsumerBuilder::auto_commit`] the next commit of what is acknowledged takes their place.
+    ///
+    /// # Errors
+    /// [`AskError`]: those before the one that fails are committed.
+    pub async fn commit_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (MessageQueue, i64)>,
+    ) -> Result<(), AskError> {
+        for (queue, offset) in offsets {
+            self.host.find(Question::Commit(self.group.clone(), queue, offset)).await?;
+        }
+        Ok(())
+    }
+
+    /// What the group, or this client of a broadcast, has committed of a queue; `None` when nothing.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn committed(&self, queue: &MessageQueue) -> Result<Option<i64>, AskError> {
+        match self.host.find(Question::Committed(self.group.clone(), queue.clone())).await? {
+            Found::Offset(offset) => Ok(offset),
+            Found::Queues(_) | Found::Committed | Found::Pulled(_) => Err(AskError::Stopped),
+        }
+    }
+
+    /// Tells when other queues become this member's, while `recv` is waited for elsewhere.
+    pub fn assignments(&self) -> Assignments {
+        Assignments { assigned: self.assigned.clone() }
     }
 
     /// Commits what is acknowledged, gives all queues back to the group at once, and returns when the brokers have been told.
@@ -267,7 +354,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The second half of the client id, in place of process id and time (`DEFAULT` when broadcasting). Two members of a group on
+    /// The second half of the client id, in place of process id and time (`DEFAULT` when broadcasting; else that name
+    /// stands for none, as in RocketMQ). Two members of a group on
     /// one machine must differ in it.
     #[must_use]
     pub fn instance_name(mut self, name: impl Into<String>) -> Self {
@@ -349,6 +437,23 @@ impl ConsumerBuilder {
         self
     }
 
+    /// A queue is not pulled while the oldest of its messages here and the next one to pull are further apart than this
+    /// (`consumeConcurrentlyMaxSpan`, 2000): one message that takes long then does not let much be consumed twice after a crash. Not
+    /// when orderly.
+    #[must_use]
+    pub fn queue_span_max(mut self, offsets: i64) -> Self {
+        self.config.queue_span_max = offsets;
+        self
+    }
+
+    /// Whether what is acknowledged is committed by itself, every 5 s and when a queue is given back (unless set); else only by
+    /// [`Consumer::commit`] and [`Consumer::commit_offsets`], and what was not committed comes again.
+    #[must_use]
+    pub fn auto_commit(mut self, commit: bool) -> Self {
+        self.config.auto_commit = commit;
+        self
+    }
+
     /// Messages of a pull at most (`pullBatchSize`); 32 unless set.
     #[must_use]
     pub fn pull_messages_max(mut self, count: i32) -> Self {
@@ -413,7 +518,7 @@ impl ConsumerBuilder {
             store: None,
         };
         let roles = Roles { consumer: Some((self.config, intake)), ..Roles::default() };
-        let host = Arc::new(Host::start(&self.common, roles)?);
-        Ok(Consumer { host, messages, assigned })
+        let host = Arc::new(Host::start(&self.common, roles).await?);
+        Ok(Consumer { host, group: self.common.group, messages, assigned })
     }
 }

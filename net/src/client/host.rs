@@ -1,7 +1,7 @@
 //! The thread of a client: its machine, and who waits for which answer.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -71,12 +71,15 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn start(common: &Common, roles: Roles) -> Result<Host, BuildError> {
+    pub(super) async fn start(common: &Common, roles: Roles) -> Result<Host, BuildError> {
         let Roles { mut producer, consumer, checks } = roles;
         let (mut consumer, mut intake) = consumer.unzip();
         let name_servers = common.addresses()?;
         common.check_group()?;
-        let address = local_address(&name_servers);
+        let address = local_address(&name_servers, |servers| {
+            servers.iter().find_map(|server| towards(server.as_str()))
+        })
+        .await;
         let of_producer = producer.as_mut().and_then(|producer| producer.trace.as_mut());
         let of_consumer = consumer.as_mut().and_then(|consumer| consumer.trace.as_mut());
         for trace in of_producer.into_iter().chain(of_consumer) {
@@ -84,12 +87,10 @@ impl Host {
         }
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let is_broadcast = |consumer: &ConsumerConfig| consumer.model == MessageModel::Broadcasting;
-        let instance = match &common.instance {
-            Some(instance) => instance.clone(),
-            // What is stored under its id must be found again by the next process.
-            None if consumer.as_ref().is_some_and(is_broadcast) => DEFAULT_INSTANCE.into(),
-            None => process_instance(std::process::id(), nanos),
-        };
+        let is_lasting = consumer.as_ref().is_some_and(is_broadcast);
+        let instance = instance_name(common.instance.as_deref(), is_lasting, || {
+            process_instance(std::process::id(), nanos)
+        });
         let id = client_id(&address.to_string(), &instance, common.unit.as_deref());
         if let (Some(consumer), Some(intake)) = (&mut consumer, &mut intake)
             && is_broadcast(consumer)
@@ -291,14 +292,39 @@ fn hand_over(
     Flow::Continue
 }
 
-/// The address by which this machine reaches its name servers; nothing is sent to find out.
-fn local_address(name_servers: &[String]) -> IpAddr {
-    let towards = |server: &String| {
-        let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-        socket.connect(server.as_str()).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    name_servers.iter().find_map(towards).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+/// The instance name of a client. `DEFAULT`, chosen or not, stands for none, and each process then has its own; but what is stored under
+/// a broadcasting consumer's id must be found again by the next process.
+fn instance_name(chosen: Option<&str>, is_lasting: bool, own: impl FnOnce() -> String) -> String {
+    match chosen.unwrap_or(DEFAULT_INSTANCE) {
+        DEFAULT_INSTANCE if !is_lasting => own(),
+        name => name.to_owned(),
+    }
+}
+
+/// The address by which this machine reaches its name servers; nothing is sent to them to find out. Names are looked up on a thread of
+/// its own, for that may take long and the caller's executor has other things to do.
+async fn local_address(
+    name_servers: &[String],
+    look_up: impl FnOnce(&[String]) -> Option<IpAddr> + Send + 'static,
+) -> IpAddr {
+    let known = name_servers.iter().map_while(|server| server.parse::<SocketAddr>().ok()).find_map(towards);
+    if let Some(known) = known {
+        return known;
+    }
+    let (tell, told) = oneshot::channel();
+    let servers = name_servers.to_vec();
+    let looks_up = std::thread::Builder::new().name("gantry-resolve".into()).spawn(move || {
+        // Whoever asked may have been cancelled.
+        let _ = tell.send(look_up(&servers));
+    });
+    let found = if looks_up.is_ok() { told.await.ok().flatten() } else { None };
+    found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn towards(server: impl ToSocketAddrs) -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect(server).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// A trace to `topic`; its origin is set when the client starts.
@@ -318,4 +344,41 @@ fn origin(address: IpAddr) -> [u8; 10] {
     let [.., p, q] = std::process::id().to_be_bytes();
     let [a, b, c, d, ..] = entropy_seed().to_be_bytes();
     [ip[0], ip[1], ip[2], ip[3], p, q, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_stands_for_a_name_of_the_process_but_for_broadcasts() {
+        let name = |chosen, is_lasting| instance_name(chosen, is_lasting, || "7#9".into());
+        assert_eq!(name(None, false), "7#9");
+        assert_eq!(name(Some("DEFAULT"), false), "7#9");
+        assert_eq!(name(Some("DEFAULT"), true), "DEFAULT");
+        assert_eq!(name(None, true), "DEFAULT");
+        assert_eq!(name(Some("one"), false), "one");
+        assert_eq!(name(Some("one"), true), "one");
+    }
+
+    #[test]
+    fn names_of_servers_are_looked_up_elsewhere() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let there = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
+        let servers = ["a.name:9876".to_owned()];
+        let (allow, allowed) = std::sync::mpsc::channel::<()>();
+        let slow = move |servers: &[String]| {
+            assert_eq!(servers, ["a.name:9876"]);
+            allowed.recv().ok().map(|()| there)
+        };
+        let mut lookup = std::pin::pin!(local_address(&servers, slow));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(lookup.as_mut().poll(&mut context).is_pending(), "the caller is not held up");
+        allow.send(()).expect("it waits");
+        assert_eq!(runtime.block_on(lookup), there);
+        // An address needs no lookup.
+        let never = |_: &[String]| -> Option<IpAddr> { panic!("nothing to look up") };
+        let found = runtime.block_on(local_address(&["127.0.0.1:9".to_owned()], never));
+        assert_eq!(found, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
 }

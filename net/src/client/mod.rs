@@ -48,13 +48,13 @@ mod transaction;
 use std::fmt;
 
 pub use compress::Compression;
-pub use consumer::{Consumer, ConsumerBuilder, Incoming};
+pub use consumer::{Assignments, Consumer, ConsumerBuilder, Incoming};
 pub use gantry_core::client::{
     AskError, Batching, ConsumeError, Filter, Message, MessageError, Pulled, Receipt, Received, RequestError,
-    Resolution, RoomNames, SendError, SendStatus, Start, Strategy, Target, property,
+    Resolution, RoomNames, RoomResolver, SendError, SendStatus, Start, Strategy, Target, property,
 };
 pub use gantry_core::wire::body::MessageQueue;
-pub use producer::{Producer, ProducerBuilder};
+pub use producer::{Producer, ProducerBuilder, SendOptions};
 pub use pull::{PullConsumer, PullConsumerBuilder};
 pub use transaction::{Transaction, TransactionError, TransactionProducer, TransactionProducerBuilder};
 

@@ -44,6 +44,33 @@ impl fmt::Debug for Producer {
     }
 }
 
+/// How one send differs from the others of its producer. A [`Target`] is one by itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SendOptions {
+    target: Target,
+    timeout: Option<Duration>,
+}
+
+impl SendOptions {
+    /// To the queue that `target` chooses.
+    pub fn to(target: Target) -> SendOptions {
+        SendOptions { target, timeout: None }
+    }
+
+    /// All its tries end within this time, in place of [`ProducerBuilder::timeout`].
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl From<Target> for SendOptions {
+    fn from(target: Target) -> SendOptions {
+        SendOptions::to(target)
+    }
+}
+
 /// Makes a [`Producer`].
 #[derive(Clone, Debug)]
 pub struct ProducerBuilder {
@@ -78,8 +105,70 @@ impl Producer {
     /// # Errors
     /// See [`Producer::send`].
     pub async fn send_to(&self, message: Message, target: Target) -> Result<Receipt, SendError> {
-        let mut receipts = self.post(vec![message], target, false).await?;
+        self.send_with(message, target).await
+    }
+
+    /// The same with options of this send's own.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: gantry_net::client::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use gantry_net::client::{Message, SendOptions, Target};
+    ///
+    /// let options = SendOptions::to(Target::Hash("order-7".into())).timeout(Duration::from_secs(10));
+    /// producer.send_with(Message::new("Orders", "paid"), options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Producer::send`].
+    pub async fn send_with(
+        &self,
+        message: Message,
+        options: impl Into<SendOptions>,
+    ) -> Result<Receipt, SendError> {
+        let mut receipts = self.post(vec![message], options.into(), false).await?;
         receipts.pop().ok_or(SendError::Stopped)
+    }
+
+    /// The same to the queue that the caller chooses among those of the topic that may be written, which are sorted.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: gantry_net::client::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use gantry_net::client::Message;
+    ///
+    /// let customer = 7;
+    /// let message = Message::new("Orders", "paid");
+    /// producer.send_by(message, |queues| queues.get(customer % queues.len())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Producer::send`]; [`SendError::NoQueue`] when it chooses none.
+    pub async fn send_by(
+        &self,
+        message: Message,
+        choose: impl FnOnce(&[MessageQueue]) -> Option<&MessageQueue>,
+    ) -> Result<Receipt, SendError> {
+        let target = self.choose(&message.topic, choose).await?;
+        self.send_with(message, target).await
+    }
+
+    /// The queue that the caller chooses, as [`Producer::send_by`] asks: for batches, oneway sends and requests.
+    ///
+    /// # Errors
+    /// When no name server answers or the topic does not exist; [`SendError::NoQueue`] when it chooses none.
+    pub async fn choose(
+        &self,
+        topic: &str,
+        choose: impl FnOnce(&[MessageQueue]) -> Option<&MessageQueue>,
+    ) -> Result<Target, SendError> {
+        let queues = self.queues(topic).await?;
+        let none = || SendError::NoQueue(format!("the caller's choice for topic {topic}"));
+        choose(&queues).cloned().map(Target::Queue).ok_or_else(none)
     }
 
     /// Stores messages of one topic one behind the other in one queue, all or none: one receipt each.
@@ -87,7 +176,19 @@ impl Producer {
     /// # Errors
     /// See [`Producer::send`]; also when the messages make no batch ([`super::MessageError::Batch`]).
     pub async fn send_batch(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, SendError> {
-        self.post(messages, Target::RoundRobin, false).await
+        self.send_batch_with(messages, SendOptions::default()).await
+    }
+
+    /// The same with options of this send's own.
+    ///
+    /// # Errors
+    /// See [`Producer::send_batch`].
+    pub async fn send_batch_with(
+        &self,
+        messages: Vec<Message>,
+        options: impl Into<SendOptions>,
+    ) -> Result<Vec<Receipt>, SendError> {
+        self.post(messages, options.into(), false).await
     }
 
     /// Sends a message without an answer: it returns once the message is on its way, and nobody knows whether it arrives.
@@ -95,7 +196,19 @@ impl Producer {
     /// # Errors
     /// When it cannot even leave.
     pub async fn send_oneway(&self, message: Message) -> Result<(), SendError> {
-        self.post(vec![message], Target::RoundRobin, true).await.map(drop)
+        self.send_oneway_with(message, SendOptions::default()).await
+    }
+
+    /// The same with options of this send's own.
+    ///
+    /// # Errors
+    /// When it cannot even leave.
+    pub async fn send_oneway_with(
+        &self,
+        message: Message,
+        options: impl Into<SendOptions>,
+    ) -> Result<(), SendError> {
+        self.post(vec![message], options.into(), true).await.map(drop)
     }
 
     /// Sends a message and waits so long for a reply to it, which whoever consumes it makes with [`Producer::reply`].
@@ -116,11 +229,23 @@ impl Producer {
     ///
     /// # Errors
     /// [`RequestError`].
-    pub async fn request(&self, mut message: Message, timeout: Duration) -> Result<Received, RequestError> {
+    pub async fn request(&self, message: Message, timeout: Duration) -> Result<Received, RequestError> {
+        self.request_to(message, Target::RoundRobin, timeout).await
+    }
+
+    /// The same to a queue that `target` chooses.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn request_to(
+        &self,
+        mut message: Message,
+        target: Target,
+        timeout: Duration,
+    ) -> Result<Received, RequestError> {
         if let Some((kind, over)) = self.compression {
             compress(&mut message, kind, over);
         }
-        let target = Target::RoundRobin;
         let request = |id| ClientCommand::Request(Request { id, message, target, timeout });
         let mut reply = self.host.replied(request).await?;
         decompress(&mut reply);
@@ -138,14 +263,15 @@ impl Producer {
     async fn post(
         &self,
         mut messages: Vec<Message>,
-        target: Target,
+        options: SendOptions,
         oneway: bool,
     ) -> Result<Vec<Receipt>, SendError> {
         // The messages of a batch stay as they are: brokers know one flag for all of it.
         if let ([message], Some((kind, over))) = (&mut messages[..], self.compression) {
             compress(message, kind, over);
         }
-        let send = |id| ClientCommand::Send(SendCommand { id, messages, target, oneway, timeout: None });
+        let SendOptions { target, timeout } = options;
+        let send = |id| ClientCommand::Send(SendCommand { id, messages, target, oneway, timeout });
         self.host.sent(send).await
     }
 
@@ -184,7 +310,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// The second half of the client id, in place of process id and time. Two clients of one machine must differ in it.
+    /// The second half of the client id, in place of process id and time, for which `DEFAULT` stands. Two clients of one machine
+    /// must differ in it.
     #[must_use]
     pub fn instance_name(mut self, name: impl Into<String>) -> Self {
         self.common.instance = Some(name.into());
@@ -279,7 +406,7 @@ impl ProducerBuilder {
     pub async fn build(mut self) -> Result<Producer, BuildError> {
         self.config.group.clone_from(&self.common.group);
         let roles = Roles { producer: Some(self.config), ..Roles::default() };
-        let host = Arc::new(Host::start(&self.common, roles)?);
+        let host = Arc::new(Host::start(&self.common, roles).await?);
         Ok(Producer { host, compression: self.compression })
     }
 }

@@ -195,7 +195,7 @@ impl PullConsumerBuilder {
     /// [`BuildError`]: a setting that is missing or wrong, or no thread.
     pub async fn build(self) -> Result<PullConsumer, BuildError> {
         let group = self.common.group.clone();
-        let host = Arc::new(Host::start(&self.common, Roles::default())?);
+        let host = Arc::new(Host::start(&self.common, Roles::default()).await?);
         Ok(PullConsumer { host, group, messages_max: self.messages_max.unwrap_or(MESSAGES_MAX) })
     }
 }

@@ -240,7 +240,7 @@ impl TransactionProducerBuilder {
         config.group.clone_from(&common.group);
         let (put, checks) = mpsc::channel(CHECKS_WAITING_MAX);
         let roles = Roles { producer: Some(config), checks: Some(put), ..Roles::default() };
-        let host = Arc::new(Host::start(&common, roles)?);
+        let host = Arc::new(Host::start(&common, roles).await?);
         let work = answer(checks, self.checker, host.mailbox().clone());
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(work)),

@@ -20,12 +20,14 @@ pub(crate) struct Cluster {
     pub(crate) namesrv: String,
     /// Ends the names of this run's topics and groups, so that the next run finds none of them.
     suffix: String,
+    /// The programs of another language's client: a command, word by word.
+    pub(crate) peer: Vec<String>,
 }
 
 impl Cluster {
-    pub(crate) fn new(namesrv: &str) -> Cluster {
+    pub(crate) fn new(namesrv: &str, peer: Vec<String>) -> Cluster {
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Cluster { namesrv: namesrv.to_owned(), suffix: format!("{:x}", time.as_millis()) }
+        Cluster { namesrv: namesrv.to_owned(), suffix: format!("{:x}", time.as_millis()), peer }
     }
 
     /// Waits for the first send to succeed: a broker may take a moment to be in the routes.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use gantry_net::client::{ConsumeError, Filter, Message, MessageQueue, Start};
 
 use crate::cluster::{Cluster, SOON, number, send, take, take_for};
-use crate::{Fault, Outcome, ensure, lacks};
+use crate::{Outcome, ensure, not_sent, refused};
 
 fn now_ms() -> i64 {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -48,7 +48,7 @@ pub(crate) async fn an_expression_chooses(cluster: Arc<Cluster>) -> Outcome {
                 came.insert(number(&message));
                 message.ack();
             }
-            Err(ConsumeError::Refused { reason, .. }) => return Err(Fault::Lacks(reason)),
+            Err(ConsumeError::Refused { reason, .. }) => return Err(refused(&reason)),
             Err(error) => return Err(error.into()),
         }
     }
@@ -95,7 +95,7 @@ pub(crate) async fn a_message_is_delivered_at_its_time(cluster: Arc<Cluster>) ->
     let producer = cluster.producer().await?;
     let due = now_ms() + 3_000;
     let message = Message::new(&topic, "1").with_delivery_at(due);
-    producer.send(message).await.map_err(lacks)?;
+    producer.send(message).await.map_err(not_sent)?;
     take(&mut consumer, [1]).await?;
     let late_ms = now_ms() - due;
     // RocketMQ's wheel turns once a second.
@@ -191,6 +191,23 @@ pub(crate) async fn groups_begin_where_they_are_told(cluster: Arc<Cluster>) -> O
     cluster.send(&topic, 8..12).await?;
     take(&mut last, 8..12).await?;
     last.stop().await;
+    Ok(())
+}
+
+/// Brokers answer a new group 0 for a young queue, unless they are asked not to.
+pub(crate) async fn a_shared_group_begins_at_its_time(cluster: Arc<Cluster>) -> Outcome {
+    let topic = cluster.name("timed-group");
+    cluster.send(&topic, 0..8).await?;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let middle = now_ms();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    cluster.send(&topic, 8..16).await?;
+    let builder = cluster.consumer(&cluster.name("timed-group"), &topic).start(Start::Time(middle));
+    let mut consumer = builder.build().await?;
+    let mut came = take(&mut consumer, 8..16).await?;
+    came.extend(take_for(&mut consumer, Duration::from_secs(2)).await?);
+    ensure!(came.iter().all(|number| *number >= 8), "from a time: {came:?}");
+    consumer.stop().await;
     Ok(())
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gantry_net::client::{Message, MessageError, RequestError, SendError};
+use gantry_net::client::{Message, MessageError, RequestError, SendError, Target};
 
 use crate::cluster::{Cluster, SOON, send};
-use crate::{Outcome, ensure};
+use crate::{Fault, Outcome, ensure};
 
 pub(crate) async fn a_request_is_answered(cluster: Arc<Cluster>) -> Outcome {
     let (topic, group) = (cluster.name("requests"), cluster.name("requests"));
@@ -20,6 +20,7 @@ pub(crate) async fn a_request_is_answered(cluster: Arc<Cluster>) -> Outcome {
     let answers = tokio::spawn(async move {
         while let Ok(request) = consumer.recv().await {
             let reply = Message::new("", [&b"reply to "[..], &request.body].concat()).with_property("p", "v");
+            let reply = reply.with_property("queue", request.queue.queue_id.to_string());
             if answerer.reply(&request, reply).await.is_err() {
                 return;
             }
@@ -32,6 +33,11 @@ pub(crate) async fn a_request_is_answered(cluster: Arc<Cluster>) -> Outcome {
         ensure!(reply.body == format!("reply to {number}"), "{reply:?}");
         ensure!(reply.property("p") == Some("v"), "{reply:?}");
     }
+    let target = asker.choose(&topic, |queues| queues.last()).await?;
+    let Target::Queue(queue) = target.clone() else { return Err(Fault::Failed(format!("{target:?}"))) };
+    let question = Message::new(&topic, "there").with_tag("request");
+    let reply = asker.request_to(question, target, Duration::from_secs(30)).await?;
+    ensure!(reply.property("queue") == Some(queue.queue_id.to_string().as_str()), "{reply:?} of {queue:?}");
     let long = "x".repeat(100_000);
     let question = Message::new(&topic, long.clone()).with_tag("request");
     let reply = asker.request(question, Duration::from_secs(30)).await?;

@@ -11,7 +11,7 @@ use gantry_net::client::{
 use tokio::sync::mpsc;
 
 use crate::cluster::{Cluster, SOON, number, take, take_for};
-use crate::{Fault, Outcome, ensure};
+use crate::{Fault, Outcome, ensure, refused};
 
 /// A broker asks every 30 s (`transactionCheckInterval`; RocketMQ 4: 60 s) about half messages older than 6 s, for which it
 /// stores them anew each time, and a first question may find the second one still to be stored.
@@ -42,7 +42,7 @@ async fn begin(producer: &TransactionProducer, message: Message) -> Result<Trans
     for _ in 0..5 {
         match producer.begin(message.clone()).await {
             Ok(transaction) => return Ok(transaction),
-            Err(TransactionError::NotServed { reason, .. }) => return Err(Fault::Lacks(reason)),
+            Err(TransactionError::NotServed { reason, .. }) => return Err(refused(&reason)),
             Err(TransactionError::Send(SendError::Failed { .. } | SendError::Refused { .. })) => {}
             Err(error) => return Err(error.into()),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry_core::client::{
     ClientCommand, ClientConfig, ClientEvent, ConsumeError, ConsumerConfig, Delivery, Filter, Message,
-    ProducerConfig, RequestId, Send, Start, Target, Verdict,
+    ProducerConfig, RequestId, Send, Start, Strategy, Target, Verdict,
 };
 use gantry_core::wire::body::{MessageModel, MessageQueue};
 
@@ -64,7 +64,7 @@ pub(crate) struct Seen {
     queues: BTreeMap<String, Vec<MessageQueue>>,
     problems: Vec<String>,
     failing: Vec<ConsumeError>,
-    progress: BTreeMap<MessageQueue, i64>,
+    pub(crate) progress: BTreeMap<MessageQueue, i64>,
     stopped: bool,
 }
 
@@ -156,6 +156,42 @@ fn a_group_shares_the_queues_and_a_stop_gives_them_back_at_once() {
     let seen = consume(&mut world, &[1, 2], Duration::from_secs(1), all_consumed);
     let read: Vec<u64> = seen.values().flat_map(|seen| seen.bodies.iter().map(|(body, _)| *body)).collect();
     assert_eq!(read.len(), 80, "what the third consumed is not consumed again");
+}
+
+#[test]
+fn a_group_begins_at_its_time_also_in_young_queues() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..8, &Target::RoundRobin, None);
+    world.pass(Duration::from_secs(10));
+    let middle = world.wall().0;
+    world.pass(Duration::from_secs(10));
+    produce(&mut world, 8..16, &Target::RoundRobin, None);
+    world.start_client(1, consumer(1, ConsumerConfig { start: Start::Time(middle), ..group() }));
+    // One is sent back. The retry topic is made by that, and found later: it begins with what made it.
+    let seen = consume(&mut world, &[1], Duration::from_secs(60), |delivery| {
+        let is_bad = &delivery.messages[0].body[..] == b"9" && delivery.messages[0].reconsume_times == 0;
+        Some(if is_bad { Verdict::Later(1) } else { Verdict::Consumed })
+    });
+    assert_eq!(bodies(&seen[&1]), (8..16).collect(), "{:?}", seen[&1].problems);
+    assert!(seen[&1].bodies.contains(&(9, 1)) && seen[&1].bodies.len() == 9, "{:?}", seen[&1].bodies);
+    // Behind the last message of a queue there is nothing, and what comes then is consumed.
+    let late = ConsumerConfig { group: "H".into(), start: Start::Time(world.wall().0), ..group() };
+    world.start_client(2, consumer(2, late));
+    let seen = consume(&mut world, &[2], Duration::from_secs(5), all_consumed);
+    assert_eq!(seen[&2].bodies, []);
+    produce(&mut world, 16..24, &Target::RoundRobin, None);
+    let seen = consume(&mut world, &[2], Duration::from_secs(5), all_consumed);
+    assert_eq!(bodies(&seen[&2]), (16..24).collect());
+}
+
+#[test]
+fn a_new_group_takes_all_of_young_queues() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    let last = |name: &str| ConsumerConfig { group: name.into(), start: Start::Last, ..group() };
+    world.start_client(1, consumer(1, last("H")));
+    let seen = consume(&mut world, &[1], Duration::from_secs(5), all_consumed);
+    assert_eq!(bodies(&seen[&1]), (0..4).collect(), "the queues are as young as the group");
 }
 
 #[test]
@@ -469,4 +505,43 @@ fn what_nobody_has_settled_comes_again_when_a_broker_comes_back_with_less() {
     world.start_broker(10911, &[9876]);
     let seen = consume(&mut world, &[1], Duration::from_secs(90), all_consumed);
     assert!((1..5).all(|body| bodies(&seen[&1]).contains(&body)), "{:?}", seen[&1].bodies);
+}
+
+#[test]
+fn a_queue_is_not_pulled_far_beyond_a_message_that_takes_long() {
+    let mut world = World::new(&[9876], &[10911]);
+    let queue = Target::Queue(MessageQueue::new("T", "b10911", 0));
+    produce(&mut world, 0..1, &Target::RoundRobin, None);
+    produce(&mut world, 1..100, &queue, None);
+    let limits = ConsumerConfig { queue_span_max: 10, pull_messages_max: 4, ..group() };
+    world.start_client(1, consumer(1, limits));
+    let slow = |delivery: &Delivery| (delivery.messages[0].body[..] != *b"1").then_some(Verdict::Consumed);
+    let seen = consume(&mut world, &[1], Duration::from_secs(5), slow);
+    let count = bodies(&seen[&1]).len();
+    assert!((10..=16).contains(&count), "{count} came while one takes long");
+}
+
+#[test]
+fn fixed_queues_go_to_their_own_topics() {
+    let mut world = World::new(&[9876], &[10911]);
+    produce(&mut world, 0..4, &Target::RoundRobin, None);
+    let other = Send {
+        id: RequestId(1),
+        messages: vec![Message::new("U", "5")],
+        target: Target::RoundRobin,
+        oneway: false,
+        timeout: None,
+    };
+    world.command(PRODUCER, ClientCommand::Send(other));
+    world.pass(Duration::from_secs(1));
+    let queue = |topic: &str, id| MessageQueue::new(topic, "b10911", id);
+    let fixed: Vec<_> =
+        [("T", 0), ("T", 3), ("U", 0), ("U", 1), ("U", 2), ("U", 3)].map(|(t, q)| queue(t, q)).into();
+    let subscriptions = ["T", "U"].map(|topic| (topic.to_string(), Filter::all())).into();
+    let config = ConsumerConfig { subscriptions, strategy: Strategy::Config(fixed.clone()), ..group() };
+    world.start_client(1, consumer(1, config));
+    let seen = consume(&mut world, &[1], Duration::from_secs(5), all_consumed);
+    assert_eq!(seen[&1].queues["T"], fixed[..2]);
+    assert_eq!(seen[&1].queues["U"], fixed[2..]);
+    assert_eq!(seen[&1].bodies.len(), 3, "{:?}", seen[&1].bodies);
 }

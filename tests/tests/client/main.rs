@@ -3,6 +3,7 @@
 mod ask;
 mod asked;
 mod consumer;
+mod lite;
 mod once;
 mod producer;
 mod reply;

@@ -93,6 +93,15 @@ fn a_key_and_a_queue_choose_their_queue() {
 }
 
 #[test]
+fn a_key_with_the_smallest_hash_goes_where_rocketmq_sends_it() {
+    let mut world = World::new(&[9876], &[10911, 10921, 10931]);
+    start(&mut world, &[9876]);
+    // Its hash is -2^31, whose rest by 12 queues is -8. The absolute value must be that of the rest: the hash has none.
+    let receipt = send_one(&mut world, 1, Target::Hash("polygenelubricants".into())).expect("sent");
+    assert_eq!(receipt.queue, MessageQueue::new("T", "b10931", 0), "the ninth");
+}
+
+#[test]
 fn a_batch_lies_together() {
     let mut world = World::new(&[9876], &[10911]);
     start(&mut world, &[9876]);

@@ -393,6 +393,10 @@ impl World {
         self.now.get().mono
     }
 
+    pub(crate) fn wall(&self) -> WallMs {
+        self.now.get().wall
+    }
+
     pub(crate) fn command(&mut self, client: usize, command: ClientCommand) {
         self.clients.get_mut(&client).expect("it runs").inbox.push_back(Input::Command(command));
     }

@@ -57,6 +57,7 @@ impl Consumer {
         for (queue, offset) in body.offset_table.0 {
             if queue.topic == header.topic {
                 self.go_on_at(&queue, offset, tools);
+                self.commit_queue(&queue, tools);
             }
         }
     }
@@ -198,7 +199,7 @@ impl Consumer {
         let Some(direct) = self.direct.remove(&id) else { return false };
         let result = match verdict {
             Verdict::Consumed => "CR_SUCCESS",
-            Verdict::Later(_) => "CR_LATER",
+            Verdict::Later(_) | Verdict::Reject => "CR_LATER",
         };
         let spent = tools.now.mono.since(direct.since).as_millis();
         let body = ConsumeMessageDirectlyResult {

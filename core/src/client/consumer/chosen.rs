@@ -43,13 +43,34 @@ impl Consumer {
         offset: i64,
         tools: &mut Tools<'_, '_, D>,
     ) {
+        self.take_chosen_now(tools);
+        self.go_on_at(queue, offset, tools);
+        self.commit_by_itself(queue, tools);
+    }
+
+    /// What was chosen since the last turn counts already.
+    fn take_chosen_now<D: Disk>(&mut self, tools: &mut Tools<'_, '_, D>) {
         if self.is_chosen() && self.rebalance_at <= tools.now.mono {
             self.take_chosen(tools);
         }
-        self.go_on_at(queue, offset, tools);
     }
 
-    /// Begins anew at this offset of a queue of this member.
+    /// Nothing of these queues is wanted until they are resumed; of those that are not this member's nothing is kept.
+    pub(in super::super) fn on_pause<D: Disk>(
+        &mut self,
+        queues: Vec<MessageQueue>,
+        tools: &mut Tools<'_, '_, D>,
+    ) {
+        self.take_chosen_now(tools);
+        self.paused.extend(queues.into_iter().filter(|queue| self.lanes.contains_key(queue)));
+    }
+
+    /// These queues are wanted again.
+    pub(in super::super) fn on_resume(&mut self, queues: &[MessageQueue]) {
+        self.paused.retain(|queue| !queues.contains(queue));
+    }
+
+    /// Begins anew at this offset of a queue of this member. Who asked for it sees to the commit.
     pub(super) fn go_on_at<D: Disk>(
         &mut self,
         queue: &MessageQueue,
@@ -64,7 +85,6 @@ impl Consumer {
         lane.begin(offset);
         // Whoever puts a group elsewhere need not wait for what the application has from before, ordered or not.
         self.out.retain(|_, out| out.queue != *queue);
-        self.commit_queue(queue, tools);
     }
 
     /// A message of a chosen queue is to come again.

@@ -18,13 +18,15 @@ impl Consumer {
             due = due.min(self.commit_at);
         }
         for (queue, lane) in &self.lanes {
-            // Who is idle has nothing to commit, and need not be called for it.
-            if lane.has_news() {
+            let is_paused = self.paused.contains(queue);
+            // Who is idle has nothing to commit, and need not be called for it; who commits by hand, neither.
+            if self.config.auto_commit && lane.has_news() {
                 due = due.min(self.commit_at);
             }
             if let Doing::Nothing(at) = lane.doing
                 && (!needs_lock || lane.locked_until.is_some_and(|until| until > at))
                 && !lane.is_full(&self.config)
+                && !is_paused
             {
                 due = due.min(at);
             }
@@ -32,6 +34,7 @@ impl Consumer {
             due = due.min(parked_until.unwrap_or(due));
             // What is parked comes first: until then there is nothing to do, and a deadline that has passed would be a busy loop.
             if self.config.orderly
+                && !is_paused
                 && parked_until.is_none()
                 && lane.has_waiting()
                 && lane.is_all_here()

@@ -4,6 +4,7 @@
 //! what it has stored ([`ConsumerConfig::offsets`]) and stores what it is told ([`ClientEvent::Progress`]).
 
 use super::*;
+use crate::client::{Found, Question};
 
 /// How often a new offset is told. RocketMQ's clients tell it every 5 s: a broker of many threads may carry out a pull, with the
 /// offset of when it left, behind the commit that left after it.
@@ -31,7 +32,13 @@ impl Consumer {
             consumer_group: self.config.group.as_str().into(),
             topic: queue.topic.as_str().into(),
             queue_id: queue.queue_id,
-            set_zero_if_not_found: (self.config.start != Start::First).then_some(true),
+            set_zero_if_not_found: match self.config.start {
+                Start::First => None,
+                // Of a young queue a new group then gets all: as if it had been there from the beginning.
+                Start::Last => Some(true),
+                // Else a broker answers 0 for a young queue, as it does to RocketMQ's clients.
+                Start::Time(_) => Some(false),
+            },
         };
         let command = Command::request(request_code::QUERY_CONSUMER_OFFSET, header.to_ext());
         tools.call(&address, command, ANSWER, Errand::Committed(queue.clone(), life));
@@ -69,11 +76,13 @@ impl Consumer {
     /// Begins with a queue of which nothing has been consumed yet.
     fn ask_begin<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
         let now = tools.now.mono;
-        let is_retry = queue.topic == self.retry_topic;
+        if queue.topic == self.retry_topic {
+            // Its members sent back what is there: nothing of it may be passed over.
+            return self.begin(queue, 0, now);
+        }
         let (code, ext) = match self.config.start {
             Start::First => return self.begin(queue, 0, now),
-            Start::Last if is_retry => return self.begin(queue, 0, now),
-            Start::Time(timestamp) if !is_retry => {
+            Start::Time(timestamp) => {
                 let header = SearchOffsetRequest {
                     topic: queue.topic.as_str().into(),
                     lite_topic: None,
@@ -83,7 +92,7 @@ impl Consumer {
                 };
                 (request_code::SEARCH_OFFSET_BY_TIMESTAMP, header.to_ext())
             }
-            Start::Last | Start::Time(_) => {
+            Start::Last => {
                 let topic = queue.topic.as_str().into();
                 let header = GetMaxOffsetRequest { topic, queue_id: queue.queue_id, committed: None };
                 (request_code::GET_MAX_OFFSET, header.to_ext())
@@ -135,6 +144,47 @@ impl Consumer {
         };
         let command = Command::request(request_code::UPDATE_CONSUMER_OFFSET, header.to_ext());
         tools.calls.tell(tools.now, &address, command, tools.env);
+    }
+
+    /// The same where the host leaves commits to this client.
+    pub(super) fn commit_by_itself<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
+        if self.config.auto_commit {
+            self.commit_queue(queue, tools);
+        }
+    }
+
+    /// A question about this group's offsets: what this client answers by itself, which is what a broadcast has. An offset that the
+    /// host commits is remembered, so that it does not hide what is to be committed next.
+    pub(in super::super) fn on_question<D: Disk>(
+        &mut self,
+        question: &Question,
+        env: &mut Env<'_, D, ClientEvent>,
+    ) -> Option<Found> {
+        let (queue, offset) = match question {
+            Question::Commit(group, queue, offset) if *group == self.config.group => (queue, Some(*offset)),
+            Question::Committed(group, queue) if *group == self.config.group => (queue, None),
+            Question::Commit(..)
+            | Question::Committed(..)
+            | Question::ReadableQueues(_)
+            | Question::MinOffset(_)
+            | Question::MaxOffset(_)
+            | Question::OffsetAt(..)
+            | Question::Pull(_) => return None,
+        };
+        if let (Some(offset), Some(lane)) = (offset, self.lanes.get_mut(queue)) {
+            lane.committed = Some(offset);
+            lane.commits_left = 0;
+        }
+        if self.is_clustering() {
+            return None;
+        }
+        let Some(offset) = offset else {
+            return Some(Found::Offset(self.progress.get(queue).copied()));
+        };
+        self.progress.insert(queue.clone(), offset);
+        self.has_progressed = false;
+        env.out.push(Effect::Emit(ClientEvent::Progress(self.progress.clone())));
+        Some(Found::Committed)
     }
 
     /// Commits all queues.

@@ -83,7 +83,11 @@ impl Consumer {
                 Some(members) => self.config.strategy.allocate(&self.client_id, &route.readable, members),
             };
             match share {
-                Ok(share) => self.assign(&topic, share, tools),
+                Ok(mut share) => {
+                    // Queues that are fixed in the configuration are those of all topics.
+                    share.retain(|queue| queue.topic == topic);
+                    self.assign(&topic, share, tools);
+                }
                 Err(error) => {
                     let what = format!("topic {topic} cannot be divided: {error}");
                     tools.env.out.push(Effect::Emit(ClientEvent::Problem(what)));
@@ -126,8 +130,9 @@ impl Consumer {
 
     /// A queue goes to another member: it is told how far this one came.
     pub(super) fn give_back<D: Disk>(&mut self, queue: &MessageQueue, tools: &mut Tools<'_, '_, D>) {
-        self.commit_queue(queue, tools);
+        self.commit_by_itself(queue, tools);
         self.lanes.remove(queue);
+        self.paused.remove(queue);
         self.forget_deliveries(queue);
         // The next owner must not begin while the application is at it.
         if self.needs_lock() && !self.is_held(queue) {

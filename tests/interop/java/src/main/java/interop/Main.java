@@ -66,6 +66,9 @@ public final class Main {
             case "mixed":
                 new Mixed(options, findings).run();
                 break;
+            case "compressed":
+                new Compressed(options, findings).run();
+                break;
             case "bench":
                 new Bench(options).run();
                 break;
