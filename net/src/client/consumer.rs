@@ -28,34 +28,11 @@ const IN_FLIGHT_MAX: usize = 256;
 /// Consumes messages as a member of a group. It is a [`futures_core::Stream`] too.
 ///
 /// Each message is to be acknowledged ([`Incoming::ack`]); one that is dropped comes again, after a while, to this member or
-/// another. So a task that panics or is cancelled loses nothing. `recv` may be cancelled at any time, and loses nothing.
+/// another. So a task that panics or is cancelled loses nothing. `recv`, and whatever a combinator makes of the stream (`next`),
+/// may be dropped at any time: the message that it would have given is given by the next one. What a combinator has taken and holds
+/// (`buffered`, `chunks`) is dropped with it, and comes again.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use gantry_net::client::{ConsumeError, Consumer, Received, Start};
-///
-/// async fn cook(order: &Received) -> Result<(), String> {
-///     Ok(())
-/// }
-///
-/// let builder = Consumer::builder().group("kitchen").name_servers("127.0.0.1:9876");
-/// let mut consumer = builder.subscribe("Orders", "food || drinks").start(Start::First).build().await?;
-/// loop {
-///     match consumer.recv().await {
-///         // Each in a task of its own: as many at once as `in_flight_max` says.
-///         Ok(order) => drop(tokio::spawn(async move {
-///             match cook(&order).await {
-///                 Ok(()) => order.ack(),
-///                 Err(_) => order.retry_later(3),
-///             }
-///         })),
-///         Err(ConsumeError::Stopped) => break,
-///         Err(error) => eprintln!("somebody must act: {error}"),
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
+#[doc = concat!("```no_run\n", include_str!("../../examples/consume.rs"), "```")]
 pub struct Consumer {
     host: Arc<Host>,
     group: String,
@@ -207,6 +184,8 @@ impl Consumer {
     /// The next message. Of one queue they come in order; with [`ConsumerBuilder::orderly`] the next one of a queue comes when the
     /// one before is acknowledged.
     ///
+    /// Dropped, it has taken nothing.
+    ///
     /// # Errors
     /// [`ConsumeError::Stopped`] at the end. After any other error it goes on: somebody must act, but need not call again.
     pub async fn recv(&mut self) -> Result<Incoming, ConsumeError> {
@@ -271,6 +250,8 @@ impl Consumer {
     /// Goes on with a topic at its first messages that were stored at this time or later, ms since the epoch: in the queues that are
     /// this member's now. (Those of other members are theirs to move; `mqadmin resetOffsetByTime` moves a whole group.)
     ///
+    /// Dropped, nothing is moved: the queues move together, when all places are found.
+    ///
     /// # Errors
     /// [`AskError`]: where that is in some queue cannot be found out; nothing is moved then.
     pub async fn seek_to_time(&self, topic: &str, time_ms: i64) -> Result<(), AskError> {
@@ -324,6 +305,9 @@ impl Consumer {
 
     /// Commits what is acknowledged, gives all queues back to the group at once, and returns when the brokers have been told.
     /// Messages that are not acknowledged come again to others. Dropping the consumer does the same in the background.
+    ///
+    /// Dropped, the consumer stops all the same. `recv` may still give what had been taken for it, and then says that it is stopped; such
+    /// messages come again to others, acknowledged or not.
     pub async fn stop(&mut self) {
         self.host.stop().await;
         self.messages.close();
@@ -388,6 +372,8 @@ impl ConsumerBuilder {
 
     /// Consumes these queues, and no share of the group's (RocketMQ's lite pull with `assign`). Their topics must be subscribed to;
     /// the group must have no members that share. [`super::PullConsumer::queues`] tells the queues.
+    ///
+    #[doc = concat!("```no_run\n", include_str!("../../examples/lite_pull.rs"), "```")]
     #[must_use]
     pub fn assign(mut self, queues: impl IntoIterator<Item = MessageQueue>) -> Self {
         self.config.assigned = Some(queues.into_iter().collect());
@@ -416,6 +402,8 @@ impl ConsumerBuilder {
     }
 
     /// One message of a queue at a time, in order, and no queue with two members at once (by the brokers' locks).
+    ///
+    #[doc = concat!("```no_run\n", include_str!("../../examples/ordered.rs"), "```")]
     #[must_use]
     pub fn orderly(mut self) -> Self {
         self.config.orderly = true;

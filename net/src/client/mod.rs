@@ -1,34 +1,20 @@
 //! Sending to and consuming from a cluster: an async library over [`gantry_core::client`].
 //!
-//! ```no_run
-//! use gantry_net::client::{Message, Producer};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let producer = Producer::builder().group("orders").name_servers("127.0.0.1:9876").build().await?;
-//! let receipt = producer.send(Message::new("Orders", "one pizza").with_tag("food").with_key("order-7")).await?;
-//! println!("stored in queue {} at {}", receipt.queue.queue_id, receipt.queue_offset);
-//! producer.stop().await;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! ```no_run
-//! use gantry_net::client::{Consumer, Start};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let builder = Consumer::builder().group("kitchen").name_servers("127.0.0.1:9876");
-//! let mut consumer = builder.subscribe("Orders", "food || drinks").start(Start::First).build().await?;
-//! while let Ok(message) = consumer.recv().await {
-//!     println!("{} {:?}", message.id(), message.body);
-//!     message.ack();
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! | to do | with | example (`net/examples`, `cargo run -p gantry-net --example NAME -- 127.0.0.1:9876`) |
+//! |---|---|---|
+//! | send | [`Producer`] | `produce` |
+//! | consume as a member of a group | [`Consumer`] | `consume`; in order: [`ordered`](ConsumerBuilder::orderly) |
+//! | read queues of one's own choice | [`PullConsumer`]; as a stream: [`ConsumerBuilder::assign`] | `pull`; `lite_pull` |
+//! | ask, and wait for the reply | [`Producer::request`] | `request_reply` |
+//! | send if a change of one's own comes off | [`TransactionProducer`] | `transaction` |
+//! | have effects that happen once | [`once`] | `exactly_once` |
 //!
 //! Every client has a thread of its own, on which its machine and its sockets live; its handles can be used from any thread
-//! and any async runtime. A future that is dropped gives up the answer and not the request: a message that `send` has
-//! taken is sent all the same. An error says what to do ([`SendError`], [`BuildError`]).
+//! and any async runtime. An error says what to do ([`SendError`], [`BuildError`]).
+//!
+//! **Cancellation.** A future does nothing before it is polled for the first time. Then its request is the client's, and a future that
+//! is dropped gives up the answer and not the request: a message that `send` has taken is sent all the same. Each method says
+//! what that comes to. `build` never waits: it is done when it was polled once.
 //!
 //! Messages come at least once: [`once`] makes their effects in a database happen once, and [`ProducerBuilder::idempotent`] keeps
 //! retried sends from being stored twice.

@@ -4,27 +4,14 @@
 //! message again. If the work is a change of a database, the usual advice is a table of processed messages, written in the same transaction
 //! as the change: then either both are there or neither. That is one line here:
 //!
-//! ```
-//! # #[cfg(feature = "sqlite")] {
-//! use gantry_net::client::once::{OnceTransaction, prepare_sqlite};
-//!
-//! # fn apply(order: &gantry_net::client::Received) -> Result<(), Box<dyn std::error::Error>> {
-//! # let path = ":memory:";
-//! let mut connection = rusqlite::Connection::open(path)?;
-//! prepare_sqlite(&connection)?;
-//! connection.execute("CREATE TABLE IF NOT EXISTS sold (what TEXT)", ())?;
-//!
-//! // For each message:
-//! let mut transaction = connection.transaction()?;
-//! if transaction.is_first("kitchen", order)? {
-//!     transaction.execute("INSERT INTO sold VALUES (?1)", [&order.body[..]])?;
-//! }
-//! transaction.commit()?;
-//! // Only now `order.ack()`.
-//! # Ok(())
-//! # }
-//! # }
-//! ```
+#![cfg_attr(
+    feature = "sqlite",
+    doc = concat!("```no_run\n", include_str!("../../examples/exactly_once.rs"), "```")
+)]
+#![cfg_attr(
+    not(feature = "sqlite"),
+    doc = concat!("```ignore\n", include_str!("../../examples/exactly_once.rs"), "```")
+)]
 //!
 //! The same with a key and without a broker, to see what it does:
 //!

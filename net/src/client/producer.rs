@@ -17,21 +17,7 @@ use super::transaction::TransactionProducerBuilder;
 
 /// Sends messages. Cheap to clone; all clones share one client, which stops with the last of them.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use gantry_net::client::{Message, Producer, SendError, Target};
-///
-/// let producer = Producer::builder().group("orders").name_servers("ns1:9876;ns2:9876").build().await?;
-/// // Messages of one key stay in order.
-/// let message = Message::new("Orders", "paid").with_key("order-7");
-/// match producer.send_to(message, Target::Hash("order-7".into())).await {
-///     Ok(receipt) => println!("{}", receipt.message_id),
-///     Err(error) if error.may_be_stored() => println!("look before you send it again: {error}"),
-///     Err(error) => println!("not stored: {error}"),
-/// }
-/// # Ok(())
-/// # }
-/// ```
+#[doc = concat!("```no_run\n", include_str!("../../examples/produce.rs"), "```")]
 #[derive(Clone)]
 pub struct Producer {
     pub(super) host: Arc<Host>,
@@ -94,13 +80,15 @@ impl Producer {
 
     /// Sends a message and waits until it is as safe as its broker promises. Tries other brokers within the time.
     ///
+    /// Dropped, the message is sent all the same, with all its tries, and nobody learns whether it is stored.
+    ///
     /// # Errors
     /// [`SendError`] says whether the message may be stored all the same, and what to do.
     pub async fn send(&self, message: Message) -> Result<Receipt, SendError> {
         self.send_to(message, Target::RoundRobin).await
     }
 
-    /// The same to a queue that `target` chooses.
+    /// The same to a queue that `target` chooses, also when it is dropped.
     ///
     /// # Errors
     /// See [`Producer::send`].
@@ -173,6 +161,8 @@ impl Producer {
 
     /// Stores messages of one topic one behind the other in one queue, all or none: one receipt each.
     ///
+    /// Dropped, the batch is sent all the same, and is still stored as a whole or not at all.
+    ///
     /// # Errors
     /// See [`Producer::send`]; also when the messages make no batch ([`super::MessageError::Batch`]).
     pub async fn send_batch(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, SendError> {
@@ -192,6 +182,8 @@ impl Producer {
     }
 
     /// Sends a message without an answer: it returns once the message is on its way, and nobody knows whether it arrives.
+    ///
+    /// Dropped, it leaves all the same.
     ///
     /// # Errors
     /// When it cannot even leave.
@@ -213,19 +205,10 @@ impl Producer {
 
     /// Sends a message and waits so long for a reply to it, which whoever consumes it makes with [`Producer::reply`].
     ///
-    /// ```no_run
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::time::Duration;
+    /// Dropped, the question is asked all the same: whoever answers cannot tell, and the reply is thrown away when it comes. The replies
+    /// to other requests are not touched.
     ///
-    /// use gantry_net::client::{Message, Producer};
-    ///
-    /// let producer = Producer::builder().group("shop").name_servers("127.0.0.1:9876").build().await?;
-    /// let question = Message::new("Prices", "pizza");
-    /// let reply = producer.request(question, Duration::from_secs(5)).await?;
-    /// println!("{:?}", reply.body);
-    /// # Ok(())
-    /// # }
-    /// ```
+    #[doc = concat!("```no_run\n", include_str!("../../examples/request_reply.rs"), "```")]
     ///
     /// # Errors
     /// [`RequestError`].
@@ -254,6 +237,8 @@ impl Producer {
 
     /// Answers a request; the topic of `message` does not matter.
     ///
+    /// Dropped, the reply is sent all the same.
+    ///
     /// # Errors
     /// See [`Producer::send`]; [`super::MessageError::NoRequest`] when nobody waits for a reply to it.
     pub async fn reply(&self, request: &Received, message: Message) -> Result<Receipt, SendError> {
@@ -275,7 +260,7 @@ impl Producer {
         self.host.sent(send).await
     }
 
-    /// The queues of a topic that may be written, sorted: for [`Target::Queue`].
+    /// The queues of a topic that may be written, sorted: for [`Target::Queue`]. Dropped, nothing has changed.
     ///
     /// # Errors
     /// When no name server answers or the topic does not exist.
@@ -290,6 +275,9 @@ impl Producer {
 
     /// Waits for what is under way and leaves the brokers. Later sends fail with [`SendError::Stopped`]. Dropping the last
     /// clone does the same in the background.
+    ///
+    /// Dropped, the client stops all the same, and what is under way ends as it would have; only nobody waits for it, so that a process
+    /// that ends now may cut it off. Called again, it waits again.
     pub async fn stop(&self) {
         self.host.stop().await;
     }

@@ -14,26 +14,10 @@ use super::host::{Common, Host, Roles};
 /// Messages of a pull unless said otherwise (`pullBatchSize`).
 const MESSAGES_MAX: i32 = 32;
 
-/// Asks for queues, offsets and messages, one by one. Cheap to clone.
+/// Asks for queues, offsets and messages, one by one. Cheap to clone. A question whose future is dropped has changed nothing;
+/// [`PullConsumer::commit`] alone changes something.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::time::Duration;
-///
-/// use gantry_net::client::PullConsumer;
-///
-/// let consumer = PullConsumer::builder().group("audit").name_servers("127.0.0.1:9876").build().await?;
-/// for queue in consumer.queues("Orders").await? {
-///     let mut offset = consumer.min_offset(&queue).await?;
-///     while offset < consumer.max_offset(&queue).await? {
-///         let pulled = consumer.pull(&queue, offset, "*", Duration::ZERO).await?;
-///         println!("{} messages", pulled.messages.len());
-///         offset = pulled.next_offset;
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
+#[doc = concat!("```no_run\n", include_str!("../../examples/pull.rs"), "```")]
 #[derive(Clone)]
 pub struct PullConsumer {
     host: Arc<Host>,
@@ -106,6 +90,8 @@ impl PullConsumer {
     /// Commits the next offset to consume for the group, of which this client becomes a member: one whose other members share
     /// queues would leave it a share.
     ///
+    /// Dropped, it is committed all the same, unless the broker cannot be reached: [`PullConsumer::committed`] tells.
+    ///
     /// # Errors
     /// [`AskError`].
     pub async fn commit(&self, queue: &MessageQueue, offset: i64) -> Result<(), AskError> {
@@ -113,6 +99,8 @@ impl PullConsumer {
     }
 
     /// Messages of a queue from `offset` on with one of these tags (`a || b`, `*` for all). The broker may wait so long for one.
+    ///
+    /// Dropped, nothing is lost: the next pull from the same offset gives the same. The broker goes on waiting to the end of the time.
     ///
     /// # Errors
     /// [`AskError`].
@@ -161,7 +149,7 @@ impl PullConsumer {
         }
     }
 
-    /// Ends what is under way. Dropping the last clone does the same in the background.
+    /// Ends what is under way. Dropping the last clone does the same in the background, and so does a future that is dropped.
     pub async fn stop(&self) {
         self.host.stop().await;
     }

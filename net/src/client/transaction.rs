@@ -32,41 +32,7 @@ const CHECKS_AT_ONCE: usize = 16;
 ///
 /// All producers of the group must be transactional and have the same checker: brokers ask any one of them.
 ///
-/// ```no_run
-/// use gantry_net::client::{Message, Producer, Received, Resolution};
-///
-/// # struct Shop;
-/// # impl Shop {
-/// #     async fn has(&self, order: Option<&str>) -> Result<bool, String> { Ok(true) }
-/// #     async fn insert(&self, order: &str) -> Result<(), String> { Ok(()) }
-/// # }
-/// # async fn example(shop: std::sync::Arc<Shop>) -> Result<(), Box<dyn std::error::Error>> {
-/// let lookup = std::sync::Arc::clone(&shop);
-/// let check = move |message: Received| {
-///     let shop = std::sync::Arc::clone(&lookup);
-///     async move {
-///         match shop.has(message.keys().next()).await {
-///             Ok(true) => Resolution::Commit,
-///             // Nothing of it is there, and no insert takes as long as a broker waits before it asks.
-///             Ok(false) => Resolution::RollBack,
-///             Err(_) => Resolution::Unknown,
-///         }
-///     }
-/// };
-/// let builder = Producer::builder().group("orders").name_servers("127.0.0.1:9876");
-/// let producer = builder.transactional(check).build().await?;
-///
-/// let transaction = producer.begin(Message::new("Orders", "one pizza").with_key("order-7")).await?;
-/// match shop.insert("order-7").await {
-///     Ok(()) => transaction.commit(),
-///     Err(error) => {
-///         transaction.roll_back();
-///         return Err(error.into());
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
+#[doc = concat!("```no_run\n", include_str!("../../examples/transaction.rs"), "```")]
 #[derive(Clone, Debug)]
 pub struct TransactionProducer {
     producer: Producer,
@@ -128,6 +94,9 @@ impl TransactionProducer {
     /// Stores a message that nobody sees yet. Do your work after it, and end it with [`Transaction::commit`] or
     /// [`Transaction::roll_back`].
     ///
+    /// Dropped, the half message may be stored and is nobody's: the broker asks the checker about it, as about that of a caller that
+    /// died. So the work must not be done then, unless by another transaction whose message the checker can tell from this one.
+    ///
     /// # Errors
     /// [`TransactionError`]: the transaction has not begun, and its work should not be done.
     pub async fn begin(&self, mut message: Message) -> Result<Transaction, TransactionError> {
@@ -161,7 +130,8 @@ impl TransactionProducer {
         self.producer.client_id()
     }
 
-    /// See [`Producer::stop`]. Transactions that are not ended stay open, and brokers ask the other producers of the group.
+    /// See [`Producer::stop`], also for what it means to drop it. Transactions that are not ended stay open, and brokers ask the other
+    /// producers of the group.
     pub async fn stop(&self) {
         self.producer.stop().await;
     }
