@@ -1,29 +1,25 @@
 //! `gantry bench`: how fast a cluster takes messages or gives them, as its clients see it.
 //!
-//! While it runs, figures go to standard error (if that is a terminal); at the end a table or a JSON object goes to standard
-//! output. Exit codes as those of the other commands.
+//! While it runs, the figures of each last second go to standard error, a bar on a terminal and a line a second elsewhere; at the
+//! end a table or a JSON object goes to standard output. Exit codes as those of the other commands.
 //!
 //! **Latency.** With `--rate` each send has its time, and its latency counts from then, also when it had to wait because others
 //! were slow: a stall is seen by all that should have been sent meanwhile. Without it, sends follow each other, and a stall would
-//! be seen by those under way alone; the corrected column adds what the others would have seen (coordinated omission).
+//! be seen by those under way alone; what is corrected adds what the others would have seen (coordinated omission). Sends that
+//! failed are counted, and timed, apart.
 
-use std::cell::{Cell, RefCell};
+mod tally;
+
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use gantry_net::client::{Batching, ConsumeError, Consumer, Message, Producer, PullConsumer, Start};
-use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tally::Tally;
 use tokio::task::LocalSet;
 
-/// Between two looks at the figures.
-const LOOK: Duration = Duration::from_millis(250);
 /// How long nothing may come before the end is given up.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Longer latencies count as this one.
-const LATENCY_MAX_US: u64 = 3_600_000_000;
-/// Digits of a latency that are kept.
-const DIGITS: u8 = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -68,6 +64,9 @@ struct Produce {
     /// Gather messages into batches
     #[arg(long)]
     batch: bool,
+    /// Have each message stored once, however often its send is tried
+    #[arg(long)]
+    idempotent: bool,
     /// Write the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -114,129 +113,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// What was measured.
-struct Tally {
-    begin: Instant,
-    /// When the last one ended.
-    end: Cell<Instant>,
-    messages: Cell<u64>,
-    bytes: Cell<u64>,
-    failures: Cell<u64>,
-    last_failure: RefCell<String>,
-    latency_us: RefCell<Histogram<u64>>,
-}
-
-impl Tally {
-    fn new() -> Result<Rc<Tally>, String> {
-        let latency =
-            Histogram::new_with_bounds(1, LATENCY_MAX_US, DIGITS).map_err(|error| error.to_string())?;
-        let now = Instant::now();
-        Ok(Rc::new(Tally {
-            begin: now,
-            end: Cell::new(now),
-            messages: Cell::new(0),
-            bytes: Cell::new(0),
-            failures: Cell::new(0),
-            last_failure: RefCell::default(),
-            latency_us: RefCell::new(latency),
-        }))
-    }
-
-    fn add(&self, bytes: usize, latency: Option<Duration>) {
-        self.end.set(Instant::now());
-        self.messages.set(self.messages.get() + 1);
-        self.bytes.set(self.bytes.get() + bytes as u64);
-        if let Some(latency) = latency {
-            self.latency_us.borrow_mut().saturating_record(micros(latency));
-        }
-    }
-
-    fn rate(&self) -> (f64, f64) {
-        let seconds = self.end.get().duration_since(self.begin).as_secs_f64().max(1e-9);
-        (self.messages.get() as f64 / seconds, self.bytes.get() as f64 / seconds / 1e6)
-    }
-
-    /// The figures so far, until the returned bar is finished.
-    fn show(self: &Rc<Tally>, length: Option<u64>) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
-        let template = if length.is_some() { "{bar:30} {pos}/{len} {msg}" } else { "{spinner} {pos} {msg}" };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        let (tally, shown) = (Rc::clone(self), bar.clone());
-        tokio::task::spawn_local(async move {
-            while !shown.is_finished() {
-                tokio::time::sleep(LOOK).await;
-                let (messages, megabytes) = tally.rate();
-                let p99_ms = tally.latency_us.borrow().value_at_quantile(0.99) as f64 / 1e3;
-                let failures = tally.failures.get();
-                shown.set_position(tally.messages.get());
-                shown.set_message(format!(
-                    "{messages:.0} msg/s, {megabytes:.1} MB/s, p99 {p99_ms:.2} ms, {failures} failed"
-                ));
-            }
-        });
-        bar
-    }
-
-    fn tell(&self, as_json: bool, corrects: bool) {
-        let measured = self.latency_us.borrow();
-        // In a closed loop the next one of a place follows at once: one at the mean.
-        let interval = (measured.mean() as u64).max(1);
-        let corrected = if corrects { measured.clone_correct(interval) } else { measured.clone() };
-        let (messages, megabytes) = self.rate();
-        let seconds = self.end.get().duration_since(self.begin).as_secs_f64();
-        let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
-        if as_json {
-            let latency = |histogram: &Histogram<u64>| {
-                let values = quantiles
-                    .iter()
-                    .map(|(name, quantile)| ((*name).into(), histogram.value_at_quantile(*quantile).into()));
-                serde_json::Value::Object(values.collect())
-            };
-            let object = serde_json::json!({
-                "messages": self.messages.get(),
-                "failures": self.failures.get(),
-                "seconds": seconds,
-                "messagesPerSecond": messages,
-                "megabytesPerSecond": megabytes,
-                "latencyMicros": latency(&measured),
-                "correctedLatencyMicros": latency(&corrected),
-            });
-            println!("{object}");
-            return;
-        }
-        println!("messages      {:>12}", self.messages.get());
-        println!("failures      {:>12}", self.failures.get());
-        println!("seconds       {seconds:>12.3}");
-        println!("messages/s    {messages:>12.0}");
-        println!("MB/s          {megabytes:>12.2}");
-        if measured.is_empty() {
-            return;
-        }
-        println!("latency, ms   {:>12} {:>12}", "measured", if corrects { "corrected" } else { "" });
-        for (name, quantile) in quantiles {
-            let ms = |histogram: &Histogram<u64>| histogram.value_at_quantile(quantile) as f64 / 1e3;
-            if corrects {
-                println!("  {name:<12}{:>12.3} {:>12.3}", ms(&measured), ms(&corrected));
-            } else {
-                println!("  {name:<12}{:>12.3}", ms(&measured));
-            }
-        }
-        if self.failures.get() > 0 {
-            eprintln!("gantry: the last failure: {}", self.last_failure.borrow());
-        }
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 async fn produce(options: &Produce) -> Result<Rc<Tally>, String> {
     let body = vec![b'x'; options.size as usize];
     let builder = Producer::builder().group("gantry-bench").name_servers(&options.namesrv);
-    let mut builder = builder.no_compression();
+    let mut builder = builder.no_compression().idempotent(options.idempotent);
     if options.batch {
         builder = builder.batching(Batching::default());
     }
@@ -251,7 +131,7 @@ async fn produce(options: &Produce) -> Result<Rc<Tally>, String> {
     let tally = Tally::new()?;
     let last = options.seconds.is_none().then_some(options.messages);
     let until = options.seconds.map(|seconds| tally.begin + Duration::from_secs(seconds));
-    let bar = tally.show(last);
+    let live = tally.show(last);
     let next = Rc::new(Cell::new(0u64));
     let mut places = Vec::new();
     for number in 0..options.in_flight {
@@ -276,10 +156,7 @@ async fn produce(options: &Produce) -> Result<Rc<Tally>, String> {
                 };
                 match producer.send(Message::new(&topic, body.clone())).await {
                     Ok(_) => tally.add(body.len(), Some(begin.elapsed())),
-                    Err(error) => {
-                        tally.failures.set(tally.failures.get() + 1);
-                        *tally.last_failure.borrow_mut() = error.to_string();
-                    }
+                    Err(error) => tally.fail(error.to_string(), begin.elapsed()),
                 }
             }
         }));
@@ -287,12 +164,12 @@ async fn produce(options: &Produce) -> Result<Rc<Tally>, String> {
     for place in places {
         place.await.map_err(|error| error.to_string())?;
     }
-    bar.finish_and_clear();
+    live.end();
     for producer in producers {
         producer.stop().await;
     }
-    if tally.messages.get() == 0 {
-        return Err(format!("nothing was stored: {}", tally.last_failure.borrow()));
+    if tally.messages() == 0 {
+        return Err(format!("nothing was stored: {}", tally.last_failure()));
     }
     Ok(tally)
 }
@@ -342,7 +219,7 @@ async fn consume(options: &Consume) -> Result<Rc<Tally>, String> {
         Err(_) => return Err(format!("nothing came for {} s", SILENCE.as_secs())),
     };
     let tally = Tally::new()?;
-    let bar = tally.show(Some(wanted));
+    let live = tally.show(Some(wanted));
     let mut message = first;
     loop {
         // How old a message is says something only if it was sent meanwhile.
@@ -350,7 +227,7 @@ async fn consume(options: &Consume) -> Result<Rc<Tally>, String> {
         let latency = u64::try_from(age_ms).ok().filter(|_| message.born_timestamp >= begin_ms);
         tally.add(message.body.len(), latency.map(Duration::from_millis));
         message.ack();
-        if tally.messages.get() >= wanted {
+        if tally.messages() >= wanted {
             break;
         }
         message = match tokio::time::timeout(SILENCE, consumer.recv()).await {
@@ -358,12 +235,12 @@ async fn consume(options: &Consume) -> Result<Rc<Tally>, String> {
             Ok(Err(ConsumeError::Stopped)) => break,
             Ok(Err(error)) => return Err(words(&error)),
             Err(_) => {
-                let came = tally.messages.get();
+                let came = tally.messages();
                 return Err(format!("nothing came for {} s after {came} messages", SILENCE.as_secs()));
             }
         };
     }
-    bar.finish_and_clear();
+    live.end();
     consumer.stop().await;
     Ok(tally)
 }
