@@ -5,12 +5,13 @@
 mod program;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use gantry_net::client::{
-    Batching, BuildError, ConsumeError, Consumer, Message, Producer, SendError, SendStatus, Start, Target,
+    Batching, BuildError, ConsumeError, Consumer, Message, Producer, PullConsumer, SendError, SendStatus,
+    Start, Target,
 };
 use program::start_standalone;
 use rustix::process::{Pid, Signal, kill_process};
@@ -147,7 +148,6 @@ fn lines_become_messages() {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;
     });
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let plain = produce(&cluster.namesrv, &["T", "--tag", "t"], "a\nb\nc\n");
     assert!(plain.status.success() && plain.stdout.is_empty(), "{}", text(&plain.stderr));
     let lines = "{\"body\":\"x\",\"keys\":[\"k\"],\"properties\":{\"p\":\"v\"}}\n{\"body\":\"y\"}\n";
@@ -159,9 +159,174 @@ fn lines_become_messages() {
     assert!(keyed.status.success(), "{}", text(&keyed.stderr));
     let wrong = produce(&cluster.namesrv, &["T", "--json"], "{\"body\":\"x\"}\nno json\n");
     assert_eq!(wrong.status.code(), Some(1));
-    assert!(text(&wrong.stderr).contains("line 2: not as --json wants it"), "{}", text(&wrong.stderr));
+    assert!(
+        text(&wrong.stderr).contains("line 2, column 2: not as --json wants it"),
+        "{}",
+        text(&wrong.stderr)
+    );
     assert_eq!(produce("127.0.0.1:1", &["T"], "a\n").status.code(), Some(1));
     assert_eq!(produce("127.0.0.1:1", &["T", "--delay-level", "19"], "a\n").status.code(), Some(2));
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Its lines, of a program that ended well.
+fn objects(output: &Output) -> Vec<serde_json::Value> {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn start_serving() -> program::Standalone {
+    let cluster = start_standalone();
+    block_on(async {
+        let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
+        first(&producer).await;
+    });
+    cluster
+}
+
+#[test]
+fn what_consume_writes_produce_reads() {
+    let cluster = start_serving();
+    let run = |arguments: &[&str]| consume(&cluster.namesrv, arguments);
+    let lines = concat!(
+        r#"{"body":"x","tag":"t","keys":["k","l"],"properties":{"p":"v"},"flag":7}"#,
+        "\n",
+        r#"{"bodyHex":"ff00fe","properties":{"q":"w"}}"#,
+        "\n"
+    );
+    assert_eq!(objects(&produce(&cluster.namesrv, &["A", "--json"], lines)).len(), 2);
+    let read = run(&["A", "--json"]);
+    // A member of a group writes the same.
+    let group = run(&["A", "--json", "--group", "copiers"]);
+    for (topic, lines) in [("B", &read), ("C", &group)] {
+        objects(&produce(&cluster.namesrv, &[topic, "--json"], &text(&lines.stdout)));
+    }
+    let facts = |topic: &str| {
+        let mut objects = objects(&run(&[topic, "--json"]));
+        objects.sort_by_key(|object| object["bodyHex"].to_string());
+        let ids: BTreeSet<String> =
+            objects.iter().map(|object| object["properties"]["UNIQ_KEY"].to_string()).collect();
+        for object in &mut objects {
+            for own in [
+                "bornTimestamp",
+                "messageId",
+                "offsetId",
+                "queueId",
+                "queueOffset",
+                "storeTimestamp",
+                "topic",
+            ] {
+                assert!(object.as_object_mut().unwrap().remove(own).is_some(), "{object}");
+            }
+            object["properties"].as_object_mut().unwrap().remove("UNIQ_KEY");
+        }
+        (objects, ids)
+    };
+    let (original, ids) = facts("A");
+    assert_eq!(
+        (&original[0]["bodyHex"], &original[1]["flag"]),
+        (&"ff00fe".into(), &7.into()),
+        "{original:?}"
+    );
+    for topic in ["B", "C"] {
+        let (copy, other_ids) = facts(topic);
+        assert_eq!(copy, original);
+        assert!(
+            other_ids.is_disjoint(&ids) && other_ids.len() == 2,
+            "a copy is another message: {other_ids:?}"
+        );
+    }
+    let wrong =
+        produce(&cluster.namesrv, &["A", "--json"], "{\"body\":\"x\"}\n{\"body\":\"x\", \"tga\":\"t\"}\n");
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = text(&wrong.stderr);
+    assert!(said.contains("line 2, column 18: not as --json wants it: unknown field `tga`"), "{said}");
+}
+
+#[test]
+fn messages_are_produced_and_written_as_the_options_say() {
+    let cluster = start_serving();
+    let run = |arguments: &[&str]| consume(&cluster.namesrv, arguments);
+    let put = |arguments: &[&str], input: &str| {
+        let done = produce(&cluster.namesrv, arguments, input);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    };
+    put(&["D", "-D", "\\0", "-k", "key", "-p", "name=value"], "a\nb\0c\0");
+    let framed = run(&["D", "-f", "%R%s"]).stdout;
+    let mut bodies = BTreeSet::new();
+    let mut rest = &framed[..];
+    while let Some((size, more)) = rest.split_first_chunk::<4>() {
+        let (body, after) = more.split_at(u32::from_be_bytes(*size) as usize);
+        bodies.insert(text(body));
+        rest = after;
+    }
+    assert_eq!(bodies, BTreeSet::from(["a\nb".to_owned(), "c".to_owned()]));
+    let fields = run(&["D", "-f", "%K %{name} [%{none}] %r %B %c\\x3b", "--count", "1"]);
+    let fields = text(&fields.stdout);
+    let (words, end) = fields.split_at(fields.len() - 1);
+    let words: Vec<&str> = words.split(' ').collect();
+    assert_eq!((&words[..4], end), (&["3", "value", "[]", "0"][..], ";"), "{fields}");
+    let ms = |text: &str| text.parse::<i64>().unwrap();
+    assert!(ms(words[4]) <= ms(words[5]) && ms(words[4]) > 1_700_000_000_000, "{fields}");
+
+    put(&["Once", "--idempotent"], "x\n");
+    let once = objects(&run(&["Once", "--json"]));
+    assert!(once[0]["properties"]["GANTRY_ONCE"].is_string(), "{once:?}");
+
+    put(&["Late", "--json"], "{\"body\":\"x\",\"delayLevel\":1}\n");
+    let late = &objects(&run(&["Late", "--json", "--count", "1"]))[0];
+    let waited = late["storeTimestamp"].as_i64().unwrap() - late["bornTimestamp"].as_i64().unwrap();
+    assert!(waited >= 900, "delivered after {waited} ms");
+    // The broker says that it does not serve these; what is read wrongly would be delivered at once.
+    for (arguments, input) in [
+        (&["Late", "--deliver-at", "1h"][..], "x\n"),
+        (&["Late", "--json"], "{\"body\":\"x\",\"deliverAt\":4000000000000}\n"),
+    ] {
+        let refused = produce(&cluster.namesrv, arguments, input);
+        assert!(text(&refused.stderr).contains("TIMER_DELIVER_MS"), "{}", text(&refused.stderr));
+        assert_eq!(refused.status.code(), Some(1));
+    }
+    for wrong in [
+        &["--deliver-at", "soon"][..],
+        &["--compression", "rar"],
+        &["--deliver-at", "1h", "--delay-level", "1"],
+    ] {
+        assert_eq!(produce(&cluster.namesrv, &[&["Late"], wrong].concat(), "x\n").status.code(), Some(2));
+    }
+    let refused = run(&["D", "--sql", "name = 'value'"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("the broker refused"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn bodies_are_compressed_as_wanted() {
+    let cluster = start_serving();
+    let body = "x".repeat(10_000);
+    block_on(async {
+        let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
+        let reader = PullConsumer::builder().group("G").name_servers(&cluster.namesrv).build().await.unwrap();
+        let places = async |topic: &str| {
+            let mut places = Vec::new();
+            for queue in reader.queues(topic).await.unwrap() {
+                let pulled = reader.pull(&queue, 0, "*", Duration::ZERO).await.unwrap();
+                places.extend(pulled.messages.into_iter().map(|one| (one.physical_offset, one.body)));
+            }
+            places.sort_unstable();
+            places
+        };
+        for kind in ["zlib", "lz4", "zstd", "none"] {
+            let done = produce(&cluster.namesrv, &[kind, "--compression", kind], &format!("{body}\n"));
+            assert!(done.status.success(), "{}", text(&done.stderr));
+            producer.send(Message::new(kind, "behind it")).await.unwrap();
+            let places = places(kind).await;
+            assert_eq!(places[0].1, body);
+            let bytes = places[1].0 - places[0].0;
+            assert_eq!(bytes < 1000, kind != "none", "{kind} takes {bytes} bytes");
+        }
+    });
 }
 
 fn consume(namesrv: &str, arguments: &[&str]) -> Output {
@@ -176,7 +341,6 @@ fn messages_become_lines() {
         let producer = Producer::builder().group("P").name_servers(&cluster.namesrv).build().await.unwrap();
         first(&producer).await;
     });
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let lines = |output: &Output| {
         assert!(output.status.success(), "{}", text(&output.stderr));
         let mut lines: Vec<String> = text(&output.stdout).lines().map(ToOwned::to_owned).collect();
@@ -255,11 +419,56 @@ fn a_bench_tells_its_figures() {
     // A correction adds those that should have been sent meanwhile, none of which waits longer.
     assert_eq!(longest("correctedLatencyMicros"), longest("latencyMicros"), "{sent}");
     assert!(longest("latencyMicros") > 50, "a send takes a way to the broker and back: {sent}");
+    let rows = sent["correctedLatencyDistribution"].as_array().unwrap();
+    let last = rows.last().unwrap();
+    assert!(rows.len() > 5 && last["percentile"] == 100.0 && last["count"].as_u64() >= Some(500), "{rows:?}");
+    assert_eq!(sent["failedLatencyMicros"]["max"].as_u64(), Some(0), "{sent}");
+    let once = bench(&["produce", "once", "--messages", "100", "--idempotent", "--batch"]);
+    assert_eq!(once["messages"].as_u64(), Some(100), "{once}");
     let paced = bench(&["produce", "--messages", "100", "--rate", "200"]);
     assert!(paced["seconds"].as_f64().unwrap() > 0.45, "{paced}");
     let taken = bench(&["consume"]);
     // Each run sent one message before it began to measure.
     assert_eq!(taken["messages"].as_u64(), Some(602), "{taken}");
+}
+
+#[test]
+fn live_figures_fall_to_nothing_in_a_stall_and_failed_sends_are_timed() {
+    let cluster = start_serving();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+    command.args([
+        "bench",
+        "produce",
+        "-n",
+        &cluster.namesrv,
+        "--json",
+        "--seconds",
+        "11",
+        "--in-flight",
+        "4",
+    ]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut bench = Follower(command.spawn().unwrap());
+    let mut lines = BufReader::new(bench.0.stderr.take().unwrap()).lines();
+    let mut until = |what: &str, is_wanted: &dyn Fn(&str) -> bool| {
+        // A line a second, until it ends.
+        let found =
+            lines.by_ref().map(Result::unwrap).find(|line| line.contains(" msg/s") && is_wanted(line));
+        assert!(found.is_some(), "no line {what}");
+    };
+    let is_still = |line: &str| line.contains(", 0 msg/s, ");
+    until("while it sends", &|line| !is_still(line));
+    cluster.gantry.signal(Signal::STOP);
+    until("while nothing moves", &is_still);
+    until("while sends fail", &|line| !line.contains(", 0 failed"));
+    cluster.gantry.signal(Signal::CONT);
+    until("when it goes on", &|line| !is_still(line));
+    let mut result = String::new();
+    bench.0.stdout.take().unwrap().read_to_string(&mut result).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&result).unwrap();
+    assert!(result["failures"].as_u64() >= Some(1), "{result}");
+    assert!(result["failedLatencyMicros"]["max"].as_u64() > Some(2_500_000), "{result}");
+    assert!(result["lastFailure"].is_string(), "{result}");
 }
 
 /// Ends with the test, also when that fails.

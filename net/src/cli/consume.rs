@@ -14,6 +14,7 @@ use gantry_net::client::{
 use tokio::sync::mpsc;
 
 use super::format::{Format, json};
+use super::time::{When, now_ms, when};
 
 /// The group in whose name messages are looked at.
 const BROWSER: &str = "gantry-consume";
@@ -33,9 +34,10 @@ const END_LOOK: Duration = Duration::from_millis(300);
 #[derive(clap::Args)]
 #[command(
     after_help = "Without --follow and --count it ends at the end of the topic, as it was at the start; --from last \
-    follows.\n\nIn a format, %s is the body, %S its size, %k the keys, %g the tag, %t the topic, %b the broker, %q the queue, \
-    %o the queue offset, %T the store time in ms, %i the message id, %h the properties, %% a percent sign; \\n, \\t, \\0, \\\\ \
-    as usual.\n\nExit codes: 0 the end or an interruption, 1 a failure, 2 wrong usage."
+    follows.\n\nIn a format, %s is the body, %S its size, %R its size as four bytes, %k the keys, %K their size or -1, %g the tag, \
+    %t the topic, %b the broker, %p or %q the queue, %o the queue offset, %T the store time in ms, %B the sender's time, %c the \
+    time when it is written here, %r how often it was tried in vain, %i the message id, %h the properties, %{NAME} one of them, %% a percent sign; \\n, \\r, \\t, \\0, \\xHH, \
+    \\\\ as usual.\n\nExit codes: 0 the end or an interruption, 1 a failure, 2 wrong usage."
 )]
 pub(crate) struct Options {
     /// Topic to read
@@ -56,7 +58,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TAGS", default_value = "*")]
     filter: String,
     /// Messages wanted by their properties, an SQL92 expression that the broker must serve
-    #[arg(long, value_name = "EXPRESSION", requires = "group", conflicts_with = "filter")]
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "filter")]
     sql: Option<String>,
     /// Be a member of this consumer group, and acknowledge what is written
     #[arg(short, long)]
@@ -81,25 +83,10 @@ fn start(text: &str) -> Result<Start, String> {
         "last" => return Ok(Start::Last),
         _ => {}
     }
-    if let Ok(ms) = text.parse() {
-        return Ok(Start::Time(ms));
-    }
-    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
-        return Ok(Start::Time(time.timestamp_millis()));
-    }
-    let unit_ms = match text.as_bytes().last() {
-        Some(b's') => Some(1_000),
-        Some(b'm') => Some(60_000),
-        Some(b'h') => Some(3_600_000),
-        Some(b'd') => Some(86_400_000),
-        Some(_) | None => None,
-    };
-    let age = text.get(..text.len().saturating_sub(1)).and_then(|count| count.parse::<i64>().ok());
-    match (age, unit_ms) {
-        (Some(age), Some(unit_ms)) if age >= 0 => {
-            Ok(Start::Time(chrono::Utc::now().timestamp_millis() - age.saturating_mul(unit_ms)))
-        }
-        (Some(_) | None, Some(_) | None) => {
+    match when(text) {
+        Some(When::At(ms)) => Ok(Start::Time(ms)),
+        Some(When::Away(ms)) => Ok(Start::Time(now_ms().saturating_sub(ms))),
+        None => {
             Err("must be first, last, a time as 2026-01-31T12:00:00Z or in ms since 1970, or an age as 15m"
                 .into())
         }
@@ -157,6 +144,13 @@ impl Output<'_> {
 }
 
 impl Options {
+    fn wanted(&self) -> Filter {
+        match &self.sql {
+            Some(expression) => Filter::Sql(expression.clone()),
+            None => Filter::Tags(self.filter.clone()),
+        }
+    }
+
     fn follows(&self) -> bool {
         self.follow || self.count.is_some() || self.from == Start::Last
     }
@@ -213,7 +207,7 @@ async fn browse(options: &Options, output: &mut Output<'_>) -> Result<(), End> {
                             consumer: consumer.clone(),
                             queue,
                             from,
-                            tags: options.filter.clone(),
+                            filter: options.wanted(),
                             follows: options.follows(),
                         };
                         if let Some(put) = &put {
@@ -251,7 +245,7 @@ struct Reader {
     consumer: PullConsumer,
     queue: MessageQueue,
     from: Start,
-    tags: String,
+    filter: Filter,
     follows: bool,
 }
 
@@ -267,7 +261,9 @@ impl Reader {
             failures += 1;
             let MessageQueue { broker_name, queue_id, .. } = &self.queue;
             let what = format!("queue {queue_id} of {broker_name}: {error}");
-            if failures == TRIES && !self.follows {
+            // An expression that a broker does not serve or cannot read is not served later.
+            let is_final = matches!((&error, &self.filter), (AskError::Refused { .. }, Filter::Sql(_)));
+            if is_final || (failures == TRIES && !self.follows) {
                 // Nobody takes it when the run is over.
                 let _ = put.send(Err(what)).await;
                 return;
@@ -302,7 +298,7 @@ impl Reader {
         while next < end {
             *place = Some((next, end));
             let wait = if self.follows { WAIT } else { Duration::ZERO };
-            let pulled = consumer.pull(queue, next, &self.tags, wait).await?;
+            let pulled = consumer.pull_by(queue, next, self.filter.clone(), wait).await?;
             *failures = 0;
             for message in pulled.messages.into_iter().filter(|message| message.queue_offset < end) {
                 if put.send(Ok(message)).await.is_err() {
@@ -322,11 +318,7 @@ impl Reader {
 /// Takes part in a group.
 async fn join(options: &Options, group: &str, output: &mut Output<'_>) -> Result<(), End> {
     let builder = Consumer::builder().group(group).name_servers(&options.namesrv);
-    let filter = match &options.sql {
-        Some(expression) => Filter::Sql(expression.clone()),
-        None => Filter::Tags(options.filter.clone()),
-    };
-    let builder = builder.subscribe_by(&options.topic, filter).start(options.from);
+    let builder = builder.subscribe_by(&options.topic, options.wanted()).start(options.from);
     let builder = if options.trace { builder.trace(None) } else { builder };
     let builder = if options.ordered { builder.orderly() } else { builder };
     let mut consumer = builder.wait_for_topics(options.follow).build().await.map_err(failed)?;

@@ -9,6 +9,7 @@ mod bench;
 mod broker;
 mod consume;
 mod format;
+mod input;
 mod log;
 mod namesrv;
 mod process;
@@ -16,6 +17,7 @@ mod produce;
 mod roles;
 mod settings;
 mod standalone;
+mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
