@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use gantry_net::client::{Consumer, Message, Producer, Receipt, SendError, Start};
+use gantry_net::client::{Consumer, Message, MessageQueue, Producer, Receipt, SendError, Start, Target};
 use program::{Gantry, free_broker_port, free_port, gantry, start, start_standalone};
 use rustix::process::Signal;
 
@@ -134,20 +134,8 @@ fn sends_move_from_a_killed_broker_in_time_and_the_route_follows() {
             let queues = producer.queues(topic).await.unwrap_or_default();
             queues.into_iter().map(|queue| queue.broker_name).collect()
         };
+        on_both(&producer).await;
         let both = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
-        // The first send decides for good where the topic is made: on the brokers that offer TBW102 by then. Both must.
-        for topic in ["TBW102", "T"] {
-            let begin = Instant::now();
-            let mut found = brokers(topic).await;
-            while found != both {
-                assert!(begin.elapsed() < Duration::from_secs(90), "{topic} is on {found:?}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                if topic == "T" {
-                    send(&producer, 1).await.unwrap();
-                }
-                found = brokers(topic).await;
-            }
-        }
         let mut used = BTreeSet::new();
         for _ in 0..16 {
             used.insert(send(&producer, 2).await.unwrap().queue.broker_name);
@@ -252,4 +240,141 @@ fn what_a_killed_consumer_had_is_taken_over() {
         }
         producer.stop().await;
     });
+}
+
+/// A broker that neither answers nor closes its connections, as one whose disk hangs. What waits for it waits 3 s at least.
+#[test]
+fn a_stuck_broker_does_not_hold_up_another() {
+    const SILENCE: Duration = Duration::from_secs(10);
+    const LONGEST: Duration = Duration::from_secs(1);
+    let home = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let _namesrv = start_namesrv(home.path(), port);
+    let (a, _b) = (start_broker(home.path(), "a", &address), start_broker(home.path(), "b", &address));
+    block_on(async {
+        let producer = Producer::builder().group("P").name_servers(&address).build().await.unwrap();
+        let queues = on_both(&producer).await;
+        let of = |name: &str| -> Vec<MessageQueue> {
+            queues.iter().filter(|queue| queue.broker_name == name).cloned().collect()
+        };
+        let (of_a, of_b) = (of("a"), of("b"));
+        let builder = Consumer::builder().group("G").name_servers(&address).subscribe("T", "*");
+        let mut consumer = builder.start(Start::First).build().await.unwrap();
+        let mut next = 1000;
+        let mut post = |queue: &MessageQueue| {
+            next += 1;
+            let (producer, queue, body) = (producer.clone(), queue.clone(), next);
+            let message = Message::new("T", body.to_string());
+            (body, async move { producer.send_to(message, Target::Queue(queue)).await })
+        };
+        let mut wanted = BTreeSet::new();
+        for queue in &queues {
+            let (body, sent) = post(queue);
+            sent.await.unwrap();
+            wanted.insert(body);
+        }
+        // It has all queues, and holds a pull at both brokers.
+        let mut consumed = BTreeSet::new();
+        while !wanted.is_subset(&consumed) {
+            consumed.insert(take(&mut consumer).await);
+        }
+
+        a.signal(Signal::STOP);
+        let stopped = Instant::now();
+        let mut to_stuck = Vec::new();
+        let (mut count, mut slowest_send, mut slowest_delivery) = (0, Duration::ZERO, Duration::ZERO);
+        while stopped.elapsed() < SILENCE {
+            for (stuck, well) in of_a.iter().zip(&of_b) {
+                let (body, sent) = post(stuck);
+                to_stuck.push((body, tokio::spawn(sent)));
+                let (body, sent) = post(well);
+                let begin = Instant::now();
+                sent.await.unwrap();
+                slowest_send = slowest_send.max(begin.elapsed());
+                let begin = Instant::now();
+                while !consumed.contains(&body) {
+                    consumed.insert(take(&mut consumer).await);
+                }
+                slowest_delivery = slowest_delivery.max(begin.elapsed());
+                count += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(
+            slowest_send < LONGEST && slowest_delivery < LONGEST,
+            "{slowest_send:?} {slowest_delivery:?}"
+        );
+        assert!(count > 20, "{count} messages went through");
+
+        a.signal(Signal::CONT);
+        // What it has acknowledged in the end comes too; what it was given up for may.
+        let mut wanted = BTreeSet::new();
+        let mut given_up = 0;
+        for (body, sent) in to_stuck {
+            match sent.await.unwrap() {
+                Ok(_) => {
+                    wanted.insert(body);
+                }
+                Err(error) => {
+                    assert!(error.may_be_stored(), "{error}");
+                    given_up += 1;
+                }
+            }
+        }
+        assert!(given_up > 0, "those that it was silent to for too long are reported");
+        for queue in &of_a {
+            let begin = Instant::now();
+            loop {
+                let (body, sent) = post(queue);
+                match sent.await {
+                    Ok(_) => {
+                        wanted.insert(body);
+                        break;
+                    }
+                    Err(error) => assert!(begin.elapsed() < Duration::from_secs(30), "{error}"),
+                }
+            }
+        }
+        while !wanted.is_subset(&consumed) {
+            consumed.insert(take(&mut consumer).await);
+        }
+        producer.stop().await;
+        consumer.stop().await;
+    });
+}
+
+/// The next message's body, acknowledged.
+async fn take(consumer: &mut Consumer) -> u32 {
+    let message = tokio::time::timeout(Duration::from_secs(60), consumer.recv()).await;
+    let message = message.expect("a message comes").unwrap();
+    let body = std::str::from_utf8(&message.body).unwrap().parse().unwrap();
+    message.ack();
+    body
+}
+
+/// Topic `T` on both brokers, `a` and `b`: its queues.
+async fn on_both(producer: &Producer) -> Vec<MessageQueue> {
+    let both = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+    let brokers = |queues: &[MessageQueue]| -> BTreeSet<String> {
+        queues.iter().map(|queue| queue.broker_name.clone()).collect()
+    };
+    let until_both = async |topic: &str| {
+        let begin = Instant::now();
+        loop {
+            let queues = producer.queues(topic).await.unwrap_or_default();
+            if brokers(&queues) == both {
+                return queues;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(90), "{topic} is on {:?}", brokers(&queues));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until_both("TBW102").await;
+    // A topic is made where it is sent to: left to itself, a producer goes on with the first broker that has it.
+    for name in &both {
+        let queue = MessageQueue { topic: "T".into(), broker_name: name.clone(), queue_id: 0 };
+        producer.send_to(Message::new("T", "1"), Target::Queue(queue)).await.unwrap();
+    }
+    until_both("T").await
 }
