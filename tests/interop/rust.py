@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+import typing
 
 import programs
 import servers
@@ -106,14 +107,47 @@ def trace(context):
         target.close()
 
 
+class Line(typing.NamedTuple):
+    """A message that a member consumed, and when, ms since 1970."""
+
+    time: int
+    queue: int
+    offset: int
+    body: int
+
+
+def in_order(members):
+    """Each queue's messages were consumed for the first time in their order, whichever member had them; how often queues changed hands.
+
+    A message may come again to the member after the one that had it: what counts is the first time.
+    """
+    changes = 0
+    for queue in {line.queue for seen in members.values() for line in seen}:
+        first = {}
+        for name, seen in members.items():
+            for line in seen:
+                if line.queue == queue and (line.offset not in first or line.time < first[line.offset][0]):
+                    first[line.offset] = (line.time, name)
+            offsets = list(dict.fromkeys(line.offset for line in seen if line.queue == queue))
+            if offsets != sorted(offsets):
+                raise RuntimeError(f"{name} saw queue {queue} in the order {offsets}")
+        # Of what has one time the order is not known.
+        consumed = sorted(((*first[offset], offset) for offset in first), key=lambda one: (one[0], one[2]))
+        for (before, one, offset), (after, other, following) in zip(consumed, consumed[1:]):
+            changes += one != other
+            if following < offset:
+                raise RuntimeError(f"queue {queue}: {one} consumed offset {offset} at {before}, {other} the earlier {following} only at {after}")
+    return changes
+
+
 def mixed(context):
     """One group of Java and Rust consumers: they divide the queues, and order holds while Java's come and go."""
     target = context.target("mixed-groups")
 
     def member(name, topic, group, *more):
-        """A Rust member; its lines are `queue offset body`."""
+        """A Rust member; its lines are `time queue offset body`."""
         command = [os.path.abspath(context.options.gantry), "consume", "-n", target.address(), topic, "--group", group, "--follow",
-                   "--format", "%q %o %s\\n", *more]
+                   "--format", "%c %q %o %s\\n", *more]
         return servers.Process(name, command, target.directory)
 
     def java(words):
@@ -122,7 +156,7 @@ def mixed(context):
     def lines(process):
         with open(process.log, encoding="utf-8", errors="replace") as text:
             found = [line.split() for line in text]
-        return [(int(words[0]), int(words[1]), int(words[2])) for words in found if len(words) == 3 and all(map(str.isdigit, words))]
+        return [Line(*map(int, words)) for words in found if len(words) == 4 and all(map(str.isdigit, words))]
 
     def run(mode, *more):
         topic = group = f"mixed-{mode}"
@@ -134,7 +168,7 @@ def mixed(context):
             done = java(["--topic", topic, "--group", group, "--mode", mode, "--rust", rust.log, "--out", out])
             # Java's program ends when all has been consumed; what it saw itself is in its file.
             with open(out, encoding="utf-8") as text:
-                theirs = [tuple(map(int, line.split())) for line in text]
+                theirs = [Line(*map(int, line.split())) for line in text]
             time.sleep(1)
             return done, lines(rust), theirs
         finally:
@@ -144,28 +178,26 @@ def mixed(context):
     def shared():
         _, ours, theirs = run("shared")
         # Bodies from 1000 on were sent after the members had settled.
-        settled = sorted(line for line in ours + theirs if line[2] >= 1000)
+        settled = [line for line in ours + theirs if line.body >= 1000]
         expect = list(range(1000, 1400))
-        if sorted(line[2] for line in settled) != expect:
+        if sorted(line.body for line in settled) != expect:
             raise RuntimeError(f"{len(settled)} deliveries of {len(expect)} messages: ours {ours[-5:]}, theirs {theirs[-5:]}")
-        queues = [{line[0] for line in lines if line[2] >= 1000} for lines in (ours, theirs)]
+        queues = [{line.queue for line in lines if line.body >= 1000} for lines in (ours, theirs)]
         if queues[0] & queues[1] or not queues[0] or not queues[1]:
             raise RuntimeError(f"Rust has the queues {queues[0]}, Java {queues[1]}")
         return f"  Rust had the queues {sorted(queues[0])}, Java {sorted(queues[1])}"
 
     def ordered():
         _, ours, theirs = run("ordered", "--ordered")
-        for name, seen in (("Rust", ours), ("Java", theirs)):
-            for queue in {line[0] for line in seen}:
-                offsets = list(dict.fromkeys(line[1] for line in seen if line[0] == queue))
-                if offsets != sorted(offsets):
-                    raise RuntimeError(f"{name} saw queue {queue} in the order {offsets}")
-        missing = set(range(1, 601)) - {line[2] for line in ours + theirs}
+        changes = in_order({"Rust": ours, "Java": theirs})
+        missing = set(range(1, 601)) - {line.body for line in ours + theirs}
         if missing:
             raise RuntimeError(f"{len(missing)} messages were never consumed: {sorted(missing)[:10]}")
         if not ours or not theirs:
             raise RuntimeError(f"Rust consumed {len(ours)}, Java {len(theirs)}")
-        return f"  Rust consumed {len(ours)}, Java {len(theirs)}"
+        if changes < 2:
+            raise RuntimeError(f"queues changed hands {changes} times only: that says nothing about order")
+        return f"  Rust consumed {len(ours)}, Java {len(theirs)}; queues changed hands {changes} times"
 
     try:
         if context.check("mixed-groups: start", target.start, target):

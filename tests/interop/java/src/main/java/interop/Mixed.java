@@ -20,8 +20,9 @@ import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 
 /**
- * Java's part of a group that it shares with another client, whose log ({@code --rust}) has a line {@code queue offset body}
- * for each message. What this part consumed goes to {@code --out} in the same form.
+ * Java's part of a group that it shares with another client, whose log ({@code --rust}) has a line
+ * {@code time queue offset body} for each message, the time in ms since 1970. What this part consumed goes to {@code --out} in the
+ * same form.
  */
 final class Mixed {
     private static final int ORDERED = 600;
@@ -111,8 +112,8 @@ final class Mixed {
         findings.check(Await.until(2 * Await.LONG_MS, () -> {
             Await.pause(200);
             Set<Integer> bodies = ConcurrentHashMap.newKeySet();
-            lines.forEach(line -> bodies.add(Integer.parseInt(line.split(" ")[2])));
-            linesOf(rust).forEach(line -> bodies.add(Integer.parseInt(line.split(" ")[2])));
+            lines.forEach(line -> bodies.add(Integer.parseInt(line.split(" ")[3])));
+            linesOf(rust).forEach(line -> bodies.add(Integer.parseInt(line.split(" ")[3])));
             for (int body = begin; body < end; body++) {
                 if (!bodies.contains(body)) {
                     return false;
@@ -129,7 +130,7 @@ final class Mixed {
 
     private static List<String> linesOf(Path log) throws Exception {
         List<String> all = Files.readAllLines(log, StandardCharsets.UTF_8);
-        all.removeIf(line -> !line.matches("\\d+ \\d+ \\d+"));
+        all.removeIf(line -> !line.matches("\\d+ \\d+ \\d+ \\d+"));
         return all;
     }
 
@@ -157,6 +158,6 @@ final class Mixed {
     private void note(MessageExt message) {
         queues.add(message.getQueueId());
         String body = new String(message.getBody(), StandardCharsets.UTF_8);
-        lines.add(message.getQueueId() + " " + message.getQueueOffset() + " " + body);
+        lines.add(System.currentTimeMillis() + " " + message.getQueueId() + " " + message.getQueueOffset() + " " + body);
     }
 }
