@@ -1,4 +1,4 @@
-//! Verifies, on the disks in the end, when all has long been healed: each broker's checkpoint covers what its log held a minute before,
+//! Verifies, on the disks in the end, when all has long been healed: each broker's checkpoint covers what its queues held a minute before,
 //! so that a recovery has at most that to read, and old messages can go.
 //!
 //! Does not verify: that what the checkpoint covers is there; the auditor reads it.
@@ -26,7 +26,7 @@ pub fn looks_at(plan: &Plan) -> Option<Instant> {
 /// Up to where a broker's checkpoint is to come.
 pub fn owed(host: HostId, broker: &Broker) -> Option<(HostId, u64)> {
     let store = broker.store();
-    (broker.is_ready() && !store.is_short_of_room()).then(|| (host, store.records_end()))
+    (broker.is_ready() && !store.is_short_of_room()).then(|| (host, store.dispatched()))
 }
 
 /// How many bytes it covers.
@@ -38,8 +38,10 @@ pub fn compare((host, owed): (HostId, u64), disk: &MemoryDisk) -> Result<u64, Vi
     let covered =
         bytes.as_deref().and_then(|bytes| bytes.first_chunk()).map_or(0, |at| u64::from_be_bytes(*at));
     if covered < owed {
-        let what =
-            format!("host {} has a checkpoint at {covered}; a minute ago its log ended at {owed}", host.0);
+        let what = format!(
+            "host {} has a checkpoint at {covered}; a minute ago its queues had everything up to {owed}",
+            host.0
+        );
         stuck_because(NAME, what)?;
     }
     Ok(covered)

@@ -601,6 +601,11 @@ impl Store {
         self.replicated = upto;
     }
 
+    /// End of the newest message that is in its queue. A filler behind it counts with the next one.
+    pub fn dispatched(&self) -> u64 {
+        self.dispatched
+    }
+
     /// End of what may be seen and acknowledged.
     pub fn visible(&self) -> u64 {
         let safe = match self.config.flush {
