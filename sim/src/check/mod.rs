@@ -265,11 +265,9 @@ impl Setup {
     pub fn disk_slow_until(&self, host: HostId, from: Instant, until: Instant) -> Option<Instant> {
         self.faults.iter().find_map(|entry| {
             let end = entry.at + entry.fault.lasts();
-            let end = if let Fault::SlowDisk { host: slow, extra, .. } = &entry.fault
-                && *slow == host
-            {
+            let end = if matches!(&entry.fault, Fault::SlowDisk { host: slow, .. } if *slow == host) {
                 // What was begun during the fault completes after it.
-                end + *extra + Duration::from_nanos(1)
+                end + self.slower_by(host, entry.at, end) + Duration::from_nanos(1)
             } else if entry.fault.refuses() == Some(host) {
                 end + AFTERMATH
             } else {
@@ -278,6 +276,16 @@ impl Setup {
             let overlaps = entry.at <= until && end > from;
             (!entry.disabled && overlaps).then_some(end)
         })
+    }
+
+    /// By how much a host's disk is slower at most within a stretch of time: faults add up.
+    fn slower_by(&self, host: HostId, from: Instant, until: Instant) -> Duration {
+        let extras = self.faults.iter().filter_map(|entry| {
+            let Fault::SlowDisk { host: slow, extra, .. } = &entry.fault else { return None };
+            let overlaps = entry.at <= until && entry.at + entry.fault.lasts() >= from;
+            (*slow == host && !entry.disabled && overlaps).then_some(*extra)
+        });
+        extras.sum()
     }
 }
 
