@@ -713,9 +713,7 @@ impl Broker {
         }
         let begins = self.phase == super::Phase::Recovering || self.is_promoting();
         // The disk says when it is time.
-        let waits = self.store.visible() < self.store.log_end()
-            || !self.store.is_tail_clean()
-            || !self.epochs.is_durable();
+        let waits = self.store.visible() < self.store.log_end() || !self.epochs.is_durable();
         if begins && waits {
             return None;
         }

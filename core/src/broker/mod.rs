@@ -561,11 +561,11 @@ impl Broker {
                 Arrival::Done { unheard } => {
                     self.known.forget(&unheard);
                     (self.home, self.is_home) = (None, true);
-                    self.drop_partial(env);
+                    self.store.drop_partial();
                 }
             }
         }
-        self.store.is_tail_clean()
+        true
     }
 
     /// A slave's answer while what it has is looked for; false when nobody asked for it.

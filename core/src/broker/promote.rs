@@ -5,7 +5,7 @@
 //! same in the store. [`Broker::promote`] is what an election calls.
 //!
 //! Steps, each durable before the next: the slave follows nobody any more; the head of a record whose rest never came is
-//! cleared away; an epoch begins at the end of the log; what the log carries of the old master's tables is taken; from then on it is written and name servers are told. Until then it serves
+//! forgotten; an epoch begins at the end of the log; what the log carries of the old master's tables is taken; from then on it is written and name servers are told. Until then it serves
 //! as the slave that it was. The old master finds the parting of the logs by the epochs when it comes back as a slave.
 //!
 //! Absent on purpose: whether the old master is gone. One that still runs and is cut off acknowledges nothing alone under
@@ -25,7 +25,7 @@ use crate::wire::code::response_code;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
-    /// The end of the log is made clean.
+    /// The epoch is to begin, at the end of the log.
     Tail,
     /// The new epoch goes to the disk.
     Epoch,
@@ -69,23 +69,15 @@ impl Broker {
         tracing::warn!(?role, log_end = self.store.log_end(), "this slave is made the master");
         self.replication.leave_master(now, env);
         self.upstream.leave(now.mono, env);
-        self.drop_partial(env);
+        self.store.drop_partial();
         self.promotion = Some(Promotion { role, step: Step::Tail, asked });
         Ok(())
-    }
-
-    /// Clears away the head of a record whose rest never came.
-    pub(super) fn drop_partial<D: Disk>(&mut self, env: &mut Env<'_, D, BrokerEvent>) {
-        if let Err(error) = self.store.drop_partial(env) {
-            let reason = format!("the end of the log could not be cleared: {error}; starting again");
-            env.out.push(Effect::Fail { reason, restart: true });
-        }
     }
 
     /// Goes on with a promotion.
     pub(super) fn settle_promotion<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
         match &mut self.promotion {
-            Some(Promotion { step: step @ Step::Tail, .. }) if self.store.is_tail_clean() => {
+            Some(Promotion { step: step @ Step::Tail, .. }) => {
                 self.epochs.begin(self.store.log_end(), &mut env.rng.fork("epoch"));
                 self.is_epoch_begun = true;
                 self.taken_back = None;
@@ -104,7 +96,7 @@ impl Broker {
                     self.become_master(now, env);
                 }
             }
-            Some(Promotion { step: Step::Tail | Step::Epoch, .. }) | None => {}
+            Some(Promotion { step: Step::Epoch, .. }) | None => {}
         }
     }
 

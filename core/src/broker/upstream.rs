@@ -396,7 +396,6 @@ impl Broker {
         self.carry.set_follows(answer.ext.get(CARRIES).is_some());
         match self.replication.on_epochs(now, master, &mut self.epochs, &self.store, env) {
             Verdict::Settled => {}
-            Verdict::DropPartial => self.drop_partial(env),
             // Retention may be about to take that very place: the master is asked again in a while.
             Verdict::Cut(_) if self.store.is_removing() => {}
             Verdict::Cut(at) => match Cut::begin(now, at, self.store.log_end(), env.disk) {

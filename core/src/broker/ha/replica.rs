@@ -139,8 +139,6 @@ pub(crate) enum Verdict {
     Settled,
     /// It is to be cut there.
     Cut(u64),
-    /// The head of a record whose rest never came is to be cleared away.
-    DropPartial,
 }
 
 /// The stream from the master.
@@ -329,13 +327,6 @@ impl Replica {
                 }
                 epochs.adopt(entries);
                 self.adopting(now);
-            }
-            // Only the head of a record lies behind: its writer cleared it away, or came back without it, and nobody was promised
-            // anything for a piece.
-            Shared::UpTo(shared) if shared >= store.records_end() => {
-                Probe::HalfRecordBehind.reached();
-                self.give_up(now, env);
-                return Verdict::DropPartial;
             }
             Shared::UpTo(shared) if shared >= store.log_min() && (epochs.is_own_from(shared) || !keeps) => {
                 Probe::LogsPart.reached();
@@ -538,7 +529,7 @@ impl Replica {
         match &mut self.state {
             State::Waiting { dial_at } if now.mono >= *dial_at && self.master.is_some() => {
                 // What is on its way to the disk must not be asked for again.
-                let is_settled = durable == store.log_end() && !store.is_cutting_tail() && store.takes_raw();
+                let is_settled = durable == store.log_end() && store.takes_raw();
                 if store.is_short_of_room() {
                     *dial_at = now.mono + self.config.reconnect_interval;
                 } else if is_settled && epochs.is_durable() {

@@ -207,22 +207,6 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Cuts what was written behind `end`, which lies in the last segment with anything in it. The caller syncs the file that
-    /// is handed out before the next append.
-    pub(crate) fn cut_back<D: Disk>(&mut self, end: u64, disk: &mut D) -> Result<Option<FileId>, DiskError> {
-        assert!(self.pending.is_empty() && end <= self.written, "what was appended was written");
-        let Some(segment) = self.segment_of(end) else { return Ok(None) };
-        let (file, start) = (segment.file, segment.start);
-        disk.truncate(file, end - start)?;
-        disk.truncate(file, self.segment_bytes)?;
-        (self.end, self.written) = (end, end);
-        self.files_synced = self.files_synced.min(end);
-        if let Some(flush) = &mut self.flush {
-            flush.upto = flush.upto.min(end);
-        }
-        Ok(Some(file))
-    }
-
     /// Asks for the sync of the directory and of all segments that reach beyond `complete`: what recovery read there may
     /// have been in the page cache only.
     pub(crate) fn sync_all<D, E>(

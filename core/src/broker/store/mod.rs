@@ -162,8 +162,6 @@ pub struct Store {
     /// Replica only: where the next record to be parsed begins, and its bytes so far.
     raw_parsed: u64,
     raw_carry: Vec<u8>,
-    /// A sync of the log's end, after something was cut off there.
-    tail_sync: Option<SyncId>,
     /// Whether no clean stop came before this start.
     unclean: bool,
     scratch: Vec<CqEntry>,
@@ -202,7 +200,6 @@ impl Store {
             last_store_timestamp: 0,
             raw_parsed: 0,
             raw_carry: Vec::new(),
-            tail_sync: None,
             unclean: false,
             scratch: Vec::new(),
             long: Vec::new(),
@@ -526,8 +523,7 @@ impl Store {
             self.on_sync_failed(now, id, error, env);
             return true;
         }
-        if self.tail_sync.take_if(|waited| *waited == id).is_none()
-            && !self.log.on_synced(id)
+        if !self.log.on_synced(id)
             && !self.on_checkpoint_synced(id)
             && !self.on_recovery_synced(id)
             && !self.index.on_synced(id)

@@ -1,37 +1,46 @@
 //! What a replica takes: raw bytes of another log, which may split records and never change what is there.
 //!
-//! The head of a record whose rest has not come lies at the end of the log and is known to nobody: no queue, no reader. Its bytes
-//! wait in `raw_carry` to be looked at as one record.
+//! The head of a record whose rest has not come waits in `raw_carry`, in memory: only whole records are written. Were its pieces written
+//! one by one, a loss of power could leave a page as it was between two of them and the next page as it was after both, and nothing in a
+//! record tells that bytes of its head are missing.
 
 use super::{AppendError, Store, Undispatched};
-use crate::io::{Disk, DiskError, Effect, Env, SyncTarget};
+use crate::io::{Disk, DiskError};
 use crate::probe::Probe;
 use crate::wire::message::{Entry, RecordError, peek};
 
 impl Store {
-    /// Appends raw bytes of the master's log, which must continue this one. For replicas.
+    /// Appends raw bytes of the master's log, which must continue this one, or what was taken last. For replicas.
     ///
     /// # Errors
-    /// [`AppendError`]; `Disk(OutOfRange)` when `from` is not the end of this log.
+    /// [`AppendError`]; `Disk(OutOfRange)` when `from` is neither place.
     pub fn append_raw<D: Disk>(&mut self, from: u64, bytes: &[u8], disk: &mut D) -> Result<(), AppendError> {
         if !self.is_ready() || self.index.is_backlogged() {
             return Err(AppendError::NotReady);
         }
+        if from == self.log.end() {
+            // The stream began anew: the rest of what was carried comes with its head again.
+            self.raw_carry.clear();
+        }
         if self.log.end() == 0
             && self.log.capacity_end() == 0
+            && self.raw_carry.is_empty()
             && from.is_multiple_of(self.config.segment_bytes)
         {
             self.log.begin_at(from);
             (self.raw_parsed, self.dispatched) = (from, from);
         }
-        if from != self.log.end() {
+        if from != self.log.end() + self.raw_carry.len() as u64 {
             return Err(AppendError::Disk(DiskError::OutOfRange));
         }
         let (known, carried) = (self.undispatched.len(), self.raw_carry.len());
         let keys = self.index.waiting();
         let parsed = self.raw_parsed;
         self.raw_carry.extend_from_slice(bytes);
-        let taken = self.parse_raw().and_then(|taken| self.log.append_raw(bytes, disk).map(|()| taken));
+        let taken = self.parse_raw().and_then(|taken| {
+            self.log.append_raw(&self.raw_carry[..taken], disk)?;
+            Ok(taken)
+        });
         match taken {
             Ok(taken) => {
                 self.raw_carry.drain(..taken);
@@ -58,44 +67,12 @@ impl Store {
         self.space.is_short()
     }
 
-    /// Clears away the head of a record whose rest has not come, so that this log can be written by this broker itself. To be
-    /// called after [`Store::settle`]; nothing is appended until [`Store::is_tail_clean`].
-    ///
-    /// # Errors
-    /// [`DiskError`]: start again from the disk.
-    pub fn drop_partial<D: Disk, E>(&mut self, env: &mut Env<'_, D, E>) -> Result<(), DiskError> {
-        if self.raw_carry.is_empty() {
-            return Ok(());
+    /// Forgets the head of a record whose rest has not come, so that this log can be written by this broker itself.
+    pub fn drop_partial(&mut self) {
+        if !self.raw_carry.is_empty() {
+            Probe::HalfRecord.reached();
+            self.raw_carry.clear();
         }
-        tracing::warn!(
-            end = self.raw_parsed,
-            bytes = self.raw_carry.len(),
-            "a record without its end is cleared away"
-        );
-        Probe::HalfRecord.reached();
-        self.log.write(env.disk)?;
-        self.raw_carry.clear();
-        if let Some(file) = self.log.cut_back(self.raw_parsed, env.disk)? {
-            let id = self.ids.sync();
-            env.out.push(Effect::Sync { id, target: SyncTarget::File(file) });
-            self.tail_sync = Some(id);
-        }
-        Ok(())
-    }
-
-    /// Whether something was cut off at the end of the log, and that is not durable yet: nothing may be appended.
-    pub fn is_cutting_tail(&self) -> bool {
-        self.tail_sync.is_some()
-    }
-
-    /// End of the last whole record of a log that may end with the head of one.
-    pub fn records_end(&self) -> u64 {
-        if self.raw_carry.is_empty() { self.log.end() } else { self.raw_parsed }
-    }
-
-    /// Whether the log ends behind a whole record, and that is durable.
-    pub fn is_tail_clean(&self) -> bool {
-        self.raw_carry.is_empty() && self.tail_sync.is_none()
     }
 
     /// Takes the whole records from the head of the carried bytes, and says how many bytes they are.
