@@ -281,11 +281,12 @@ impl Store {
             if whole == run.count {
                 break;
             }
-            if entry.is_filler() {
+            // What was not wanted lies elsewhere.
+            if entry.is_filler() || entry.physical != run.position + (good - start) as u64 {
                 continue;
             }
-            let record = &out[good..][..entry.size as usize];
-            if !is_whole(record, entry.physical) {
+            let record = out[good..].get(..entry.size as usize);
+            if record.is_none_or(|record| !is_whole(record, entry.physical)) {
                 out.truncate(good);
                 return Ok(Reach::Damaged { at, whole });
             }
