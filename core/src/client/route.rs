@@ -57,10 +57,11 @@ struct Topic {
 }
 
 impl Topic {
-    /// It is known where it is, and asked for again after a while.
+    /// It is known where it is, and asked for again after a while: sooner where whoever is waiting can do nothing with that.
     fn rest(&mut self, now: Instant) {
         self.is_asking = false;
-        let is_wanted_soon = self.is_guessed && !self.may_make;
+        let is_stuck = self.may_make && self.route.as_ref().is_some_and(|route| route.writable.is_empty());
+        let is_wanted_soon = self.is_guessed && !self.may_make || is_stuck;
         self.ask_at = now + if is_wanted_soon { RETRY } else { REFRESH };
     }
 }
@@ -198,7 +199,11 @@ impl Routes {
                 state.rest(now);
                 (Answer::Known, None)
             }
-            None if state.may_make && !question.is_template && state.route.is_none() => {
+            // Brokers that would make it come and go as well.
+            None if state.may_make
+                && !question.is_template
+                && (state.route.is_none() || state.is_guessed) =>
+            {
                 (Answer::Asking, Some(Question { is_template: true, ..question.clone() }))
             }
             None => {

@@ -302,6 +302,34 @@ fn a_new_broker_is_found_with_the_next_refresh() {
 }
 
 #[test]
+fn a_topic_that_nobody_has_made_is_sent_to_the_brokers_there_are_now() {
+    let mut world = World::new(&[9876], &[10911]);
+    start(&mut world, &[9876]);
+    // Its queues are guessed, and their broker goes before anything is sent there.
+    world.command(1, ClientCommand::WritableQueues { id: RequestId(0), topic: "N".into() });
+    world.run();
+    let guessed = world.events(1);
+    assert!(matches!(&guessed[..], [ClientEvent::Queues { queues: Ok(queues), .. }] if queues.len() == 4));
+    world.kill(Id::Broker(10911));
+    world.start_broker(10921, &[9876]);
+    // A name server takes the first broker's topics away within 130 s, and the guess is looked at twice a minute.
+    world.pass(Duration::from_secs(165));
+    world.events(1);
+    let there = Send {
+        id: RequestId(1),
+        messages: vec![Message::new("N", "b")],
+        target: Target::RoundRobin,
+        oneway: false,
+        timeout: None,
+    };
+    world.command(1, ClientCommand::Send(there));
+    world.run();
+    let results = results(&mut world);
+    let [(1, Ok(receipts))] = &results[..] else { panic!("{results:?}") };
+    assert_eq!(receipts[0].queue.broker_name, "b10921");
+}
+
+#[test]
 fn oneway_wants_no_answer_and_errors_say_what_to_do() {
     let mut world = World::new(&[9876], &[10911]);
     start(&mut world, &[9876]);
