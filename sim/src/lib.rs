@@ -16,6 +16,7 @@
 //! | [`workload`] | clients: raw protocol drivers |
 //! | [`probe`] | what faults must have met to be worth drawing |
 //! | [`retention`] | when old messages go |
+//! | [`commit_log`] | a log as it lies on a disk |
 //! | [`shrink`] | a failing world made small |
 //! | [`why`] | what led to a violation |
 //! | [`check`] | what is promised, compared with what happened |
@@ -23,6 +24,7 @@
 pub mod check;
 pub mod clock;
 pub mod cluster;
+pub mod commit_log;
 pub mod digest;
 pub mod engine;
 pub mod fault;

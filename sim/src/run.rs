@@ -8,10 +8,11 @@ use gantry_core::namesrv::NameServer;
 use gantry_core::time::Instant;
 use gantry_disk::MemoryDisk;
 
-use crate::check::ending::{Ending, Log};
+use crate::check::ending::Ending;
 use crate::check::fleet::{Truth, Watch};
 use crate::check::{Checkers, ClientKind, checkpointed, lives, registered, replica};
 use crate::cluster;
+use crate::commit_log::Log;
 use crate::fleet::{self, FleetPlan};
 use crate::log;
 use crate::plan::{CAST, Plan};

@@ -158,7 +158,11 @@ fn halve(entry: &mut FaultEntry) {
         | Fault::ClockJump { lasts, .. }
         | Fault::ClockDrift { lasts, .. }
         | Fault::DiskErrors { lasts, .. } => lasts,
-        Fault::Reset { .. } | Fault::BitFlips { .. } | Fault::HalfOpen { .. } | Fault::FailedSync { .. } => {
+        Fault::Reset { .. }
+        | Fault::BitFlips { .. }
+        | Fault::DamagedBody { .. }
+        | Fault::HalfOpen { .. }
+        | Fault::FailedSync { .. } => {
             return;
         }
     };

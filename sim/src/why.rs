@@ -283,6 +283,9 @@ impl Chronicle {
             Fact::AskedToStop { .. } => self.step(at, host, "is asked to stop".to_owned()),
             Fact::Paused => self.step(at, host, "stands still".to_owned()),
             Fact::Resumed => self.step(at, host, "goes on".to_owned()),
+            Fact::BodyDamaged { physical } => {
+                self.step(at, host, format!("the body at {physical} of its log is damaged"));
+            }
             Fact::Seen(seen) => self.on_seen(at, host, seen),
             Fact::Report(report) => {
                 let words = format!("{report:?}");

@@ -225,6 +225,7 @@ impl Administration {
             | Fact::PowerLost
             | Fact::Failed { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::TurnEnded { .. }

@@ -54,6 +54,7 @@ impl Checker for Crash {
             | Fact::Died(_)
             | Fact::PowerLost
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::Seen(_)

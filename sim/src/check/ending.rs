@@ -6,54 +6,9 @@ use gantry_core::broker::Broker;
 use gantry_disk::MemoryDisk;
 
 use super::Setup;
+use crate::commit_log::Log;
 use crate::history::MessageId;
 use crate::workload::record;
-
-const BLANK_MAGIC: u32 = 0xCBD4_3194;
-/// Longest record that is looked at.
-const RECORD_BYTES_MAX: usize = 64 * 1024;
-
-/// A commit log as it lies on a disk.
-pub struct Log<'a> {
-    /// The disk.
-    pub disk: &'a MemoryDisk,
-    /// Bytes of a segment.
-    pub segment_bytes: u64,
-}
-
-impl Log<'_> {
-    /// The record at a place: its bytes, and where the next one begins.
-    pub fn record(&self, at: u64) -> Option<(Vec<u8>, u64)> {
-        let segment = at - at % self.segment_bytes;
-        let path = format!("commitlog/{segment:020}");
-        let head = self.disk.peek_range(&path, at % self.segment_bytes, 8)?;
-        let size = u32::from_be_bytes(*head.first_chunk::<4>()?) as usize;
-        let magic = u32::from_be_bytes(*head.get(4..)?.first_chunk::<4>()?);
-        if magic == BLANK_MAGIC {
-            return Some((head, segment + self.segment_bytes));
-        }
-        if size == 0 || size > RECORD_BYTES_MAX {
-            return None;
-        }
-        let bytes = self.disk.peek_range(&path, at % self.segment_bytes, size)?;
-        Some((bytes, at + size as u64))
-    }
-
-    /// Where it begins.
-    pub fn start(&self) -> u64 {
-        let segments = self.disk.peek_dir("commitlog").filter_map(|(name, _)| name.parse().ok());
-        segments.min().unwrap_or(0)
-    }
-
-    /// Where it ends.
-    pub fn end(&self) -> u64 {
-        let mut at = self.start();
-        while let Some((_, next)) = self.record(at) {
-            at = next;
-        }
-        at
-    }
-}
 
 /// A copy of one of the simulated clients' messages.
 #[derive(Clone, PartialEq, Eq, Debug)]

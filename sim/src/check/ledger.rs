@@ -8,6 +8,9 @@
 //! And what lies in its queues' files and its checkpoint alike: the checkpoint may say more than is there, and what it covers is not
 //! looked at again. So only what was vouched for when nothing was in doubt is kept for sure, if its queue's file was synced honestly since.
 //!
+//! A message whose body was damaged in the master's log is passed over. A start that looks at it cuts the log there: from the next
+//! one on nothing behind it is kept for sure, until the master vouches for it again.
+//!
 //! Under synchronous replication a power loss of the master takes nothing that was acknowledged, whatever the flush mode: a slave
 //! has it, and the master brings it home before it serves. Only a slave whose power fails too, since then, may have lost it as well.
 
@@ -89,8 +92,14 @@ pub struct Ledger {
     excused: u64,
     /// What the master lost it may have brought home from a slave.
     comes_home: bool,
-    /// The master's power failed while what its disk had said was not true: by then, and up to where in the log all is kept.
+    /// The master's disk was not true to its word, or to what it was given: everything below this place of the log is kept.
     betrayed: Option<u64>,
+    /// Where in the log bodies are damaged, and whether the master was started since.
+    damaged: BTreeMap<u64, bool>,
+    /// The master has told something in this life: its start is over.
+    serves: bool,
+    /// A start may have cut the log where a body was damaged.
+    may_be_cut: bool,
     /// What the master has lost in that way, and a slave holds: where in the log, and which.
     entrusted: BTreeMap<u64, MessageId>,
 }
@@ -209,6 +218,9 @@ impl Ledger {
             excused: 0,
             comes_home: false,
             betrayed: None,
+            damaged: BTreeMap::new(),
+            serves: false,
+            may_be_cut: false,
             entrusted: BTreeMap::new(),
         }
     }
@@ -285,9 +297,15 @@ impl Ledger {
         excused.map(|promise| promise.physical).min()
     }
 
-    /// Up to where in its log a master has kept everything, whose power failed while what its disk had said was not true.
+    /// Below which place of its log a master has kept everything, whose power failed while what its disk had said was not true, or
+    /// whose disk did not keep a body as it was.
     pub fn betrayed(&self) -> Option<u64> {
         self.betrayed
+    }
+
+    /// Whether a start may have cut the master's log, because a body was damaged.
+    pub fn may_be_cut(&self) -> bool {
+        self.may_be_cut
     }
 
     /// What such a master has lost, and its slaves must have.
@@ -333,6 +351,7 @@ impl Ledger {
             | Fact::Report(_)
             | Fact::DiskCompleted { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Log(_) => {}
         }
     }
@@ -356,19 +375,23 @@ impl Ledger {
                     lasting.for_each(|promise| promise.durable = true);
                 }
             }
-            Fact::Died(_) => {
-                if let Fact::Died(crate::fault::Death::Process) = fact {
+            Fact::Died(death) => {
+                if *death == crate::fault::Death::Process {
                     self.syncs.pending.clear();
                 }
             }
+            Fact::BodyDamaged { physical } => self.on_damaged(at, *physical),
             Fact::PowerLost => {
                 self.medium = Some(self.syncs.medium());
                 self.on_power_lost(setup, at);
                 self.syncs.pending.clear();
                 self.syncs.lies.clear();
             }
-            Fact::Started { .. }
-            | Fact::DiskCompleted { .. }
+            Fact::Started { .. } => {
+                self.serves = false;
+                self.on_cut(at);
+            }
+            Fact::DiskCompleted { .. }
             | Fact::Failed { .. }
             | Fact::AskedToStop { .. }
             | Fact::Paused
@@ -447,7 +470,7 @@ impl Ledger {
         for ((queue, _), promise) in by_place {
             is_whole &= promise.durable;
             if is_whole {
-                kept_below = promise.physical;
+                kept_below = promise.physical + 1;
             }
             let has_entries = self.syncs.has_entries(*queue, promise.at);
             if promise.excused.is_none() && !(is_whole && has_entries) {
@@ -459,8 +482,41 @@ impl Ledger {
                 }
             }
         }
-        self.betrayed = Some(self.betrayed.map_or(kept_below, |before| before.min(kept_below)));
+        self.keep_below(kept_below);
         self.floors.clear();
+    }
+
+    fn keep_below(&mut self, physical: u64) {
+        self.betrayed = Some(self.betrayed.map_or(physical, |before| before.min(physical)));
+    }
+
+    fn on_damaged(&mut self, at: Instant, physical: u64) {
+        self.damaged.insert(physical, false);
+        self.keep_below(physical);
+        let here = self.promises.values_mut().filter(|promise| promise.physical == physical);
+        for promise in here.filter(|promise| promise.excused.is_none()) {
+            promise.excused = Some(at);
+            self.excused += 1;
+        }
+        if !self.serves {
+            self.on_cut(at);
+        }
+    }
+
+    /// This start may find a damaged body, and goes on from there.
+    fn on_cut(&mut self, at: Instant) {
+        let Some(first) = self.damaged.keys().next().copied() else { return };
+        self.damaged.values_mut().for_each(|started| *started = true);
+        let behind = self.promises.values_mut().filter(|promise| promise.physical >= first);
+        for promise in behind.filter(|promise| promise.excused.is_none()) {
+            (promise.excused, promise.away) = (Some(at), false);
+            self.excused += 1;
+        }
+        self.may_be_cut = true;
+        // What the producer was told before orders neither what it sends from now on nor what is under way.
+        self.floors.clear();
+        let under_way = self.attempts.values_mut().filter(|attempt| attempt.outcome.is_none());
+        under_way.for_each(|attempt| attempt.floor = 0);
     }
 
     fn on_report(&mut self, at: Instant, report: &Report) {
@@ -512,6 +568,7 @@ impl Ledger {
     pub fn on_told(&mut self, setup: &Setup, at: Instant, told: &Told) -> Option<Violation> {
         if matches!(told, Told::Stored { .. } | Told::PullAnswered { .. }) {
             self.all_home(at);
+            self.serves = true;
         }
         let is_replicated = setup.replication == super::Replication::Sync;
         self.comes_home = is_replicated && setup.flush == Flush::Async;
@@ -519,15 +576,20 @@ impl Ledger {
             Told::Stored { queue, offset, messages, physical, .. } => {
                 let places = messages.iter().zip(physical).zip(*offset..);
                 places.into_iter().find_map(|((message, physical), offset)| {
+                    // What is written here now lies behind a cut, or is what was damaged before it was acknowledged.
+                    self.damaged.retain(|damaged, started| !*started || *damaged < *physical);
                     let broken = self.promise_at(setup, at, (*queue, offset), (*message, *physical));
+                    let is_damaged = self.damaged.contains_key(physical);
                     if let Some(promise) = self.promises.get_mut(&(*queue, offset)) {
                         promise.replicated |= is_replicated;
+                        promise.excused = promise.excused.or(is_damaged.then_some(at));
                     }
                     broken
                 })
             }
             Told::PullAnswered { queue, messages, .. } => messages.iter().find_map(|handed| {
                 let message = handed.message?;
+                self.damaged.remove(&handed.physical);
                 self.promise_at(setup, at, (*queue, handed.offset), (message, handed.physical))
             }),
             Told::NotStored { .. }

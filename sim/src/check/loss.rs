@@ -39,6 +39,7 @@ impl Stops {
             | Fact::Report(_)
             | Fact::DiskCompleted { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Log(_) => {}
         }
     }

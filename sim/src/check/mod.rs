@@ -231,7 +231,8 @@ impl Setup {
         self.faults.iter().any(|entry| {
             let is_lie = matches!(
                 &entry.fault,
-                Fault::LyingSyncs { host: liar, .. } | Fault::BitFlips { host: liar, .. } if *liar == host
+                Fault::LyingSyncs { host: liar, .. } | Fault::BitFlips { host: liar, .. } | Fault::DamagedBody { host: liar }
+                    if *liar == host
             );
             is_lie && !entry.disabled && entry.at <= at
         })

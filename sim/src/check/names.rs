@@ -133,6 +133,7 @@ impl Checker for Names {
             | Fact::PowerLost
             | Fact::Failed { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::TurnEnded { .. }

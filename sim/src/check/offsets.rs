@@ -128,9 +128,10 @@ impl Checker for Offsets {
                 self.looked += 1;
                 let (allowed, nothing) = self.allowed(cx, (*reader, *queue));
                 // Under asynchronous flush, and after syncs that were none, a power loss may have left a queue that ends below the
-                // offset.
+                // offset; so may a start that found a damaged message.
                 let is_async = cx.setup.flush == Flush::Async || cx.ledger.betrayed().is_some();
-                let shorter = is_async && has_lost_power(cx, cx.setup.cast.master);
+                let has_lost = is_async && has_lost_power(cx, cx.setup.cast.master);
+                let shorter = has_lost || cx.ledger.may_be_cut();
                 let clamped = |value: i64| shorter && allowed.iter().any(|other| *other > value);
                 let right = match value {
                     None => nothing,

@@ -181,6 +181,7 @@ impl Clients {
             | Fact::PowerLost
             | Fact::Failed { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::Seen(_)

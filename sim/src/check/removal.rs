@@ -301,6 +301,7 @@ impl Checker for Removal {
             }
             Fact::Started { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Failed { .. }
             | Fact::Paused
             | Fact::Resumed

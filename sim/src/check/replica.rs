@@ -1,7 +1,8 @@
 //! Verifies, on the disks in the end: the logs of master and follower are the same bytes as far as both reach, and the
 //! follower has everything that the master had [`BEHIND_MAX`] before, from where both begin. Whatever was lost in between, they have come together again.
 //!
-//! A master that has lost what its disk had said was synced, under synchronous flush, is followed no more by a slave that has more. Then: the logs are the
+//! A master that has lost what its disk had said was synced, under synchronous flush, is followed no more by a slave that has more; one whose bodies were damaged
+//! gives its slave what they are now. Then: the logs are the
 //! same up to the last message that the master must have kept, and the slave has all that it had acknowledged to its master.
 //!
 //! Does not verify: which of two histories was right (durability does).
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 use gantry_core::time::Duration;
 use gantry_disk::MemoryDisk;
 
-use super::ending::Log;
 use super::{Setup, Verdict, stuck_because, unsafe_because};
+use crate::commit_log::Log;
 use crate::history::MessageId;
 use crate::workload::record;
 
@@ -20,7 +21,7 @@ const NAME: &str = "replica";
 /// What the master wrote within this may still be on its way: a sync takes a second, and a frame now and then a fifth of one.
 pub const BEHIND_MAX: Duration = Duration::from_secs(5);
 
-/// The same where the master has kept everything only up to the record at `kept`, and `entrusted` is what its slave must have.
+/// The same where the master has kept everything only below `kept`, and `entrusted` is what its slave must have.
 pub fn compare_betrayed(
     setup: &Setup,
     master: &MemoryDisk,
@@ -30,7 +31,7 @@ pub fn compare_betrayed(
     let master = Log { disk: master, segment_bytes: setup.segment_bytes };
     let follower = Log { disk: follower, segment_bytes: setup.segment_bytes };
     let (mut at, mut same) = (master.start().max(follower.start()), 0);
-    while at <= kept
+    while at < kept
         && let Some((bytes, next)) = master.record(at)
         && let Some(copy) = copy_of(&follower, at, (&bytes, next))
     {

@@ -273,6 +273,7 @@ impl Checker for Routes {
             | Fact::PowerLost
             | Fact::Failed { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::TurnEnded { .. }
             | Fact::Report(_)
             | Fact::DiskCompleted { .. }

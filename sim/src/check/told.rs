@@ -159,6 +159,7 @@ impl BrokerView {
             | Fact::PowerLost
             | Fact::Failed { .. }
             | Fact::AskedToStop { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::Paused
             | Fact::Resumed
             | Fact::TurnEnded { .. }

@@ -155,6 +155,7 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
         FaultKind::FlippedSlaveDisk => {
             Fault::BitFlips { host: disks.last()?.host, count: 1 + rng.below(FLIPS_MAX) as u32 }
         }
+        FaultKind::DamagedBody => Fault::DamagedBody { host: disks.first()?.host },
         FaultKind::WriteError => disk_errors(rng, &disks, DiskOperation::Write)?,
         FaultKind::ReadError => disk_errors(rng, &disks, DiskOperation::Read)?,
         FaultKind::JointDeath => {

@@ -85,6 +85,8 @@ pub enum FaultKind {
     LyingMasterDisk,
     /// [`Fault::BitFlips`] of the last slave's.
     FlippedSlaveDisk,
+    /// [`Fault::DamagedBody`] of the master's.
+    DamagedBody,
     /// [`Fault::DiskErrors`] of writes.
     WriteError,
     /// [`Fault::DiskErrors`] of reads.
@@ -158,6 +160,7 @@ impl fmt::Display for FaultKind {
             FaultKind::LyingSlaveDisk => "lying-slave-disk",
             FaultKind::LyingMasterDisk => "lying-master-disk",
             FaultKind::FlippedSlaveDisk => "flipped-slave-disk",
+            FaultKind::DamagedBody => "damaged-body",
             FaultKind::WriteError => "write-error",
             FaultKind::ReadError => "read-error",
             FaultKind::JointDeath => "joint-death",
@@ -282,6 +285,11 @@ pub enum Fault {
         host: HostId,
         /// How many.
         count: u32,
+    },
+    /// A bit of the body of a message turns over where it lies in the log.
+    DamagedBody {
+        /// Whose.
+        host: HostId,
     },
     /// Operations of a disk fail. Afterwards a process that gave itself up for it is started again.
     DiskErrors {
@@ -455,7 +463,7 @@ impl Fault {
             // Before the moments of a recovery comes another death.
             Fault::AtMoment { down, .. } => *down + DEATH_WINDOW + *down,
             Fault::FailedSync { .. } => FAILED_SYNC_WINDOW,
-            Fault::Reset { .. } | Fault::BitFlips { .. } => Duration::ZERO,
+            Fault::Reset { .. } | Fault::BitFlips { .. } | Fault::DamagedBody { .. } => Duration::ZERO,
             Fault::Partition { lasts, .. }
             | Fault::Isolation { lasts, .. }
             | Fault::Pause { lasts, .. }
@@ -487,6 +495,7 @@ impl Fault {
             | Fault::AtMoment { host, .. }
             | Fault::LyingSyncs { host, .. }
             | Fault::BitFlips { host, .. }
+            | Fault::DamagedBody { host }
             | Fault::DialRefusal { host, .. }
             | Fault::NoDescriptors { host, .. }
             | Fault::Deafness { host, .. }
@@ -536,6 +545,7 @@ impl Fault {
             | Fault::JointDeath { .. }
             | Fault::LyingSyncs { .. }
             | Fault::BitFlips { .. }
+            | Fault::DamagedBody { .. }
             | Fault::HalfOpen { .. }
             | Fault::DialRefusal { .. }
             | Fault::Clogging { .. }
@@ -566,6 +576,7 @@ impl Fault {
             Fault::LyingSyncs { host, .. } if *host == CAST.master => FaultKind::LyingMasterDisk,
             Fault::LyingSyncs { .. } => FaultKind::LyingSlaveDisk,
             Fault::BitFlips { .. } => FaultKind::FlippedSlaveDisk,
+            Fault::DamagedBody { .. } => FaultKind::DamagedBody,
             Fault::DiskErrors { operation: DiskOperation::Write, .. } => FaultKind::WriteError,
             Fault::DiskErrors { operation: DiskOperation::Read, .. } => FaultKind::ReadError,
             Fault::JointDeath { .. } => FaultKind::JointDeath,
@@ -661,6 +672,9 @@ impl Fault {
             }
             Fault::BitFlips { host, count } => {
                 format!("{count} bits turn over on the disk of {}", name(host))
+            }
+            Fault::DamagedBody { host } => {
+                format!("a bit of a message's body turns over on the disk of {}", name(host))
             }
             Fault::DiskErrors { host, operation, count, lasts } => {
                 format!("disk of {}: the next {count} {operation:?}s fail, for {lasts:?}", name(host))

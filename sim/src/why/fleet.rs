@@ -233,6 +233,9 @@ impl Observer for Chronicle {
             Fact::AskedToStop { .. } => self.step_of(at, host, "is asked to stop".to_owned()),
             Fact::Paused => self.step_of(at, host, "stands still".to_owned()),
             Fact::Resumed => self.step_of(at, host, "goes on".to_owned()),
+            Fact::BodyDamaged { physical } => {
+                self.step_of(at, host, format!("the body at {physical} of its log is damaged"));
+            }
             Fact::Log(line) if line.level <= Level::WARN => {
                 self.step_of(at, host, format!("log: {}", line.text));
             }

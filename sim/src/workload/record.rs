@@ -15,6 +15,8 @@ pub struct Record<'a> {
     pub store_ms: i64,
     /// How often it was sent back.
     pub reconsume_times: i32,
+    /// Where its body begins, from the beginning of the record.
+    pub body_at: usize,
     /// Topic.
     pub topic: &'a [u8],
     /// Body.
@@ -82,6 +84,7 @@ fn read(record: &[u8]) -> Option<Record<'_>> {
         physical_offset: long(28)?,
         store_ms: long(store_at)? as i64,
         reconsume_times: word(store_at + 8 + host(STORE_HOST_V6))? as i32,
+        body_at: body_at + 4,
         topic,
         body,
         properties,
@@ -120,6 +123,7 @@ mod tests {
             physical_offset: 77,
             store_ms: 0,
             reconsume_times: 0,
+            body_at: 88,
             topic: b"T",
             body: b"hello",
             properties: b"",

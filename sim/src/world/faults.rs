@@ -4,6 +4,7 @@ use gantry_core::time::{Duration, Instant};
 use gantry_disk::CAPACITY_DEFAULT_BYTES;
 
 use super::{Event, Fact, HostId, Observer, World};
+use crate::commit_log::Log;
 use crate::fault::{DEATH_WINDOW, Death, DiskOperation, FAILED_SYNC_WINDOW, Fault, Moment, STOP_WINDOW, Way};
 use crate::probe::FaultProbe;
 
@@ -156,6 +157,7 @@ impl<O: Observer> World<O> {
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
             }
             Fault::BitFlips { host, count } => self.flip_bits(host, index, count),
+            Fault::DamagedBody { host } => self.damage_body(host, index),
             Fault::DiskErrors { host, operation, count, lasts } => {
                 self.let_fail(host, operation, count);
                 self.engine.schedule(now + lasts, Event::FaultEnds { index });
@@ -173,6 +175,7 @@ impl<O: Observer> World<O> {
             }
             Fault::Reset { .. }
             | Fault::BitFlips { .. }
+            | Fault::DamagedBody { .. }
             | Fault::HalfOpen { .. }
             | Fault::JointDeath { .. }
             | Fault::DiskLoss { .. } => {}
@@ -237,6 +240,20 @@ impl<O: Observer> World<O> {
             let within = if rng.one_in(2) { *len } else { (*len).min(4096) };
             disk.flip_bit(path, rng.below(within), rng.below(8) as u8);
         }
+    }
+
+    /// Of any message of the workloads' that is whole, so that no body is mended by a second turn of the same bit.
+    fn damage_body(&mut self, host: HostId, index: usize) {
+        let mut rng = self.fault_rng.fork(&format!("{index} on {}", host.0));
+        let disk = self.disk(host);
+        let bodies = Log::on(disk).map_or(Vec::new(), |log| log.bodies());
+        if bodies.is_empty() {
+            return;
+        }
+        let body = &bodies[rng.below(bodies.len() as u64) as usize];
+        let at = body.within.start + rng.below(body.within.end - body.within.start);
+        disk.flip_bit(&body.path, at, rng.below(8) as u8);
+        self.tell(host, Fact::BodyDamaged { physical: body.record });
     }
 
     fn let_fail(&mut self, host: HostId, operation: DiskOperation, count: u32) {

@@ -145,6 +145,11 @@ pub enum Fact<'a> {
         /// What its host's wall clock showed.
         wall: WallMs,
     },
+    /// The body of the message that lies in its log at this place is no more what was stored.
+    BodyDamaged {
+        /// Offset in the log.
+        physical: u64,
+    },
     /// The machine told its host something.
     Report(&'a Report),
     /// The device completed something.

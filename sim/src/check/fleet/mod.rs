@@ -22,9 +22,9 @@ use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::body::{MessageQueue, perm};
 
 use super::crash::Crash;
-use super::ending::Log;
 use super::ledger::Ledger;
 use super::{Checker, Cx, Setup};
+use crate::commit_log::Log;
 use crate::fault::Fault;
 use crate::fleet::{FleetPlan, Layout, broker_name};
 use crate::history::{MessageId, Report};
@@ -248,6 +248,7 @@ impl Observer for Watch {
             | Fact::Failed { .. }
             | Fact::Seen(_)
             | Fact::TurnEnded { .. }
+            | Fact::BodyDamaged { .. }
             | Fact::DiskCompleted { .. }
             | Fact::Log(_) => None,
         };
