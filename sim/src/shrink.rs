@@ -11,7 +11,7 @@ use crate::check::ClientKind;
 use crate::fault::{Fault, FaultEntry};
 use crate::plan::Plan;
 use crate::run;
-use crate::workload::client::FleetSend;
+use crate::workload::client::{FleetSeek, FleetSend};
 
 /// A failing plan on its way to become small.
 pub struct Shrinker<'a> {
@@ -77,6 +77,14 @@ impl Shrinker<'_> {
         self.drop_from("sends", sends, |plan, kept| {
             for (at, app) in plan.fleet.iter_mut().flat_map(|fleet| fleet.apps.iter_mut()).enumerate() {
                 app.sends = kept.iter().filter(|(of, _)| *of == at).map(|(_, send)| send.clone()).collect();
+            }
+        });
+        let seeks = fleet.apps.iter().enumerate();
+        let seeks: Vec<(usize, FleetSeek)> =
+            seeks.flat_map(|(at, app)| app.seeks.iter().map(move |seek| (at, *seek))).collect();
+        self.drop_from("seeks", seeks, |plan, kept| {
+            for (at, app) in plan.fleet.iter_mut().flat_map(|fleet| fleet.apps.iter_mut()).enumerate() {
+                app.seeks = kept.iter().filter(|(of, _)| *of == at).map(|(_, seek)| *seek).collect();
             }
         });
         self.drop_from("growth", fleet.growth, |plan, kept| {

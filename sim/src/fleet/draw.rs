@@ -7,7 +7,7 @@ use super::{BrokerPlan, FleetPlan, FleetShape, Layout};
 use crate::check::Flush;
 use crate::fault::{self, Fault, FaultEntry, FaultPlan, Moment, Target};
 use crate::scenario::Scenario;
-use crate::workload::client::{AppPlan, Asked, Dividing, FleetSend, GroupPlan, Pace, Way};
+use crate::workload::client::{AppPlan, Asked, Dividing, FleetSeek, FleetSend, GroupPlan, Pace, Way};
 use crate::workload::steward::Growth;
 use crate::world::HostId;
 
@@ -15,6 +15,8 @@ const SENDS_FROM: Duration = Duration::from_secs(2);
 /// Queues that an automatic topic has on each broker (`defaultTopicQueueNums` of a client).
 const AUTO_QUEUES: i32 = 4;
 const QUEUES_MAX: i32 = 10;
+/// Of so many consumers one goes back now and then.
+const SEEKS_ONE_IN: u64 = 6;
 
 fn one_of<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.below(from.len() as u64) as usize]
@@ -53,6 +55,7 @@ pub fn draw(root: &Rng, scenario: &Scenario, shape: &FleetShape) -> FleetPlan {
         })
         .collect();
     draw_sends(&mut root.fork("sends"), scenario, topics, &mut apps[..producers as usize]);
+    draw_seeks(&mut root.fork("seeks"), &groups, &mut apps, until);
     let growth = draw_growth(&mut root.fork("growth"), auto_topics, topics, brokers.len(), until);
     FleetPlan { topics, auto_topics, brokers, growth, groups, apps, memory_bytes: shape.memory_bytes }
 }
@@ -72,6 +75,23 @@ fn draw_app(rng: &mut Rng, at: u64, group: Option<usize>, groups: &[GroupPlan], 
         gathers: rng.one_in(3),
         stores_once: rng.one_in(3),
         sends: Vec::new(),
+        seeks: Vec::new(),
+    }
+}
+
+/// Some applications read again what they had, from the beginning of a queue. Not those that consume in order: whoever goes elsewhere
+/// does not wait for what he holds. Nor those of a broadcast: what they settle behind a seek does not come again.
+fn draw_seeks(rng: &mut Rng, groups: &[GroupPlan], apps: &mut [AppPlan], until: u64) {
+    for app in apps {
+        let group = app.group.and_then(|group| groups.get(group));
+        if group.is_none_or(|group| group.broadcast || group.orderly) || !rng.one_in(SEEKS_ONE_IN) {
+            continue;
+        }
+        for _ in 0..1 + rng.below(2) {
+            let (at_ns, choice) = (rng.below(until).max(app.starts_ns), rng.next_u64());
+            app.seeks.push(FleetSeek { at_ns, choice, offset: -(rng.below(3) as i64) });
+        }
+        app.seeks.sort_by_key(|seek| seek.at_ns);
     }
 }
 

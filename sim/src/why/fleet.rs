@@ -316,6 +316,9 @@ impl Chronicle {
             }
             ClientReport::Assigned { topic, queues } => self.on_assigned(at, host, topic, queues),
             ClientReport::Committed { queue, offset } => self.on_committed(at, (host, life), queue, *offset),
+            ClientReport::Sought { queue, offset } => {
+                self.step_of(at, host, format!("goes on at {offset} of {}", place_name(queue)));
+            }
             ClientReport::Stopping => self.step_of(at, host, "stops".to_owned()),
             ClientReport::Stopped => self.step_of(at, host, "has stopped".to_owned()),
             ClientReport::Failing { what } => self.step_of(at, host, format!("is told: {what}")),

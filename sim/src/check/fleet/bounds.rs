@@ -57,6 +57,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
             | ClientReport::SendEnded { .. }
             | ClientReport::AllSent { .. }
             | ClientReport::Committed { .. }
+            | ClientReport::Sought { .. }
             | ClientReport::Stopping
             | ClientReport::Stopped
             | ClientReport::Failing { .. } => {}

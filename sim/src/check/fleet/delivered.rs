@@ -210,6 +210,7 @@ fn acknowledged(case: &Case<'_>) -> Judged {
             | ClientReport::Settled { .. }
             | ClientReport::Assigned { .. }
             | ClientReport::Committed { .. }
+            | ClientReport::Sought { .. }
             | ClientReport::Stopping
             | ClientReport::Stopped
             | ClientReport::Failing { .. } => {}

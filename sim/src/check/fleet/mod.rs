@@ -361,6 +361,7 @@ impl HeldNow {
             | ClientReport::AllSent { .. }
             | ClientReport::Assigned { .. }
             | ClientReport::Committed { .. }
+            | ClientReport::Sought { .. }
             | ClientReport::Stopping
             | ClientReport::Stopped
             | ClientReport::Failing { .. } => None,

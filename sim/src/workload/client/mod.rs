@@ -13,6 +13,7 @@ mod consume;
 mod plan;
 mod produce;
 mod report;
+mod seek;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -30,9 +31,10 @@ use gantry_disk::MemoryDisk;
 use super::requests::code;
 use crate::history::Report;
 use consume::Hands;
-pub use plan::{AppPlan, Asked, Dividing, FleetSend, GroupPlan, Way, tag_of, topic_of};
+pub use plan::{AppPlan, Asked, Dividing, FleetSeek, FleetSend, GroupPlan, Way, tag_of, topic_of};
 use produce::Sends;
 pub use report::{ClientReport, Handed, Pace, SendEnd};
+use seek::Seeks;
 
 /// The file of a broadcast's offsets, of each client id.
 const OFFSETS_BYTES_MAX: u64 = 1 << 20;
@@ -63,6 +65,7 @@ pub struct App {
     effects: Vec<Effect<ClientEvent>>,
     sends: Sends,
     hands: Hands,
+    seeks: Seeks,
     /// Which broker a connection leads to.
     conns: BTreeMap<ConnId, String>,
     replaced: u64,
@@ -91,6 +94,7 @@ impl App {
         App {
             sends: Sends::new(Rc::clone(&plan), at, origin),
             hands: Hands::new(group.clone(), rng),
+            seeks: Seeks::new(&plan, at, origin),
             options,
             plan,
             group,
@@ -191,6 +195,7 @@ impl App {
             ClientEvent::Sent { id, result } => self.sends.on_sent(now, id, result, env),
             ClientEvent::Delivered(delivery) => self.hands.on_delivered(now, &delivery, env),
             ClientEvent::Assigned { topic, queues } => {
+                self.seeks.on_assigned(&topic, &queues);
                 tell(env, ClientReport::Assigned { topic, queues });
             }
             ClientEvent::Progress(offsets) => self.store(&offsets, env),
@@ -229,6 +234,9 @@ impl App {
         }
         while let Some((delivery, verdict)) = self.hands.due(now, env) {
             self.feed(now, Input::Command(ClientCommand::Settle(delivery, verdict)), env);
+        }
+        while let Some((queue, offset)) = self.seeks.due(now, env) {
+            self.feed(now, Input::Command(ClientCommand::Seek(queue, offset)), env);
         }
     }
 }
@@ -280,6 +288,7 @@ impl Machine<MemoryDisk> for App {
         let own = [
             sends.map(|at| (at, "application sends")),
             self.hands.deadline().map(|at| (at, "application settles")),
+            self.seeks.deadline().map(|at| (at, "application seeks")),
         ];
         client.into_iter().chain(own.into_iter().flatten()).min_by_key(|(at, _)| *at)
     }

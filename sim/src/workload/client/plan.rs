@@ -35,6 +35,20 @@ pub struct AppPlan {
     pub stores_once: bool,
     /// What it sends.
     pub sends: Vec<FleetSend>,
+    /// When it goes back in what it reads.
+    #[serde(default)]
+    pub seeks: Vec<FleetSeek>,
+}
+
+/// An application goes back in one of its queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FleetSeek {
+    /// When, in ns from the beginning of the world.
+    pub at_ns: u64,
+    /// Chooses among the queues it has then.
+    pub choice: u64,
+    /// Where to: the beginning of the queue, or before it.
+    pub offset: i64,
 }
 
 /// A send of an application.

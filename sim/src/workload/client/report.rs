@@ -58,6 +58,13 @@ pub enum ClientReport {
         /// All of it.
         queues: Vec<MessageQueue>,
     },
+    /// The application goes on elsewhere in one of its queues.
+    Sought {
+        /// Which queue.
+        queue: MessageQueue,
+        /// Where.
+        offset: i64,
+    },
     /// A commit leaves for a broker, or for the file of a broadcast.
     Committed {
         /// Of which queue.
