@@ -160,6 +160,7 @@ struct RunArguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     run::keep_panics();
+    report::commit();
     let done = match arguments.command {
         Verb::Run(arguments) => run_many(&arguments),
         Verb::Replay { scenario, seed, trace, only_faults } => {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use gantry_core::probe::Probe;
@@ -19,16 +20,20 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::work::{Done, Named};
 
-/// The commit of the tree that this program was built in, with a mark when files were changed since.
-pub(crate) fn commit() -> String {
-    let git = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
-        .output();
-    let text = git.ok().filter(|output| output.status.success());
-    text.map_or_else(
-        || "unknown".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
+/// The commit of the tree that this program was built in, with a mark when files were changed since: as it was when the program began,
+/// for a long run outlives what somebody does there meanwhile.
+pub(crate) fn commit() -> &'static str {
+    static COMMIT: OnceLock<String> = OnceLock::new();
+    COMMIT.get_or_init(|| {
+        let git = Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
+            .output();
+        let text = git.ok().filter(|output| output.status.success());
+        text.map_or_else(
+            || "unknown".to_owned(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
+    })
 }
 
 /// A violation in one line.

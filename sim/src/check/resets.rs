@@ -107,8 +107,12 @@ impl Checker for Resets {
                 self.pulls.insert(*key, *queue);
             }
             Told::PullGone { key } => {
-                let queue = self.pulls.remove(key).filter(|_| !self.asked.is_empty());
-                self.unheard.extend(queue);
+                let Some(queue) = self.pulls.remove(key) else { return Ok(()) };
+                // A pull that came in the turn in which its connection closed was answered, and its reader has not heard.
+                self.owed.remove(&queue);
+                if !self.asked.is_empty() {
+                    self.unheard.insert(queue);
+                }
             }
             Told::PullAnswered { key, reader: Some(Reader::Group), queue, code, next, .. } => {
                 self.pulls.remove(key);
