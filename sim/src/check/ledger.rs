@@ -25,6 +25,7 @@ use super::told::Told;
 use super::{Flush, Setup};
 use crate::history::{MessageId, Outcome, Queue, Report, RequestId, topic_name};
 use crate::process::Seen;
+use crate::workload::requests::reply;
 use crate::world::{Fact, HostId, Violation};
 
 /// A message that the master has acknowledged or handed out.
@@ -566,7 +567,9 @@ impl Ledger {
 
     /// Takes what the master told; a second value at one place is found here.
     pub fn on_told(&mut self, setup: &Setup, at: Instant, told: &Told) -> Option<Violation> {
-        if matches!(told, Told::Stored { .. } | Told::PullAnswered { .. }) {
+        let is_refusal =
+            matches!(told, Told::PullAnswered { code, .. } if *code == reply::SERVICE_NOT_AVAILABLE);
+        if matches!(told, Told::Stored { .. } | Told::PullAnswered { .. }) && !is_refusal {
             self.all_home(at);
             self.serves = true;
         }
