@@ -1,7 +1,7 @@
 //! Registration, routes, expiry.
 
 use super::*;
-use crate::wire::body::{BrokerData, ClusterInfo};
+use crate::wire::body::{BrokerData, ClusterInfo, QueueData, perm};
 use crate::wire::request::RegisterBrokerResponse;
 
 const SCAN: Duration = Duration::from_secs(10);
@@ -189,6 +189,8 @@ fn write_permission_stays_away_until_the_broker_changes_something() {
     rig.register(1, &Broker::master());
     let answer = rig.ask(9, request(request_code::WIPE_WRITE_PERM_OF_BROKER, &[("brokerName", "broker-a")]));
     assert_eq!(answer.ext.get("wipeTopicCount").as_deref(), Some("2"));
+    let is_writable = |(_, queues): (&str, QueueData)| queues.perm & perm::WRITE != 0;
+    assert!(!rig.machine.topics_of("broker-a").any(is_writable), "whoever looks at its topics sees it too");
     rig.register(1, &Broker::master());
     assert_eq!(rig.perms("T"), [("broker-a".into(), 4)]);
     rig.register(1, &Broker { version: 2, ..Broker::master() });
