@@ -49,6 +49,24 @@ fn start_broker(home: &Path, name: &str, name_servers: &str) -> Gantry {
     broker
 }
 
+/// Two brokers and their name server, which end with it.
+struct Pair {
+    address: String,
+    a: Gantry,
+    _b: Gantry,
+    _namesrv: Gantry,
+    _home: tempfile::TempDir,
+}
+
+fn start_pair() -> Pair {
+    let home = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let namesrv = start_namesrv(home.path(), port);
+    let (a, b) = (start_broker(home.path(), "a", &address), start_broker(home.path(), "b", &address));
+    Pair { address, a, _b: b, _namesrv: namesrv, _home: home }
+}
+
 fn kill(server: Gantry) {
     server.signal(Signal::KILL);
     server.wait();
@@ -123,11 +141,7 @@ fn running_clients_outlive_all_name_servers_and_new_ones_work_once_one_is_back()
 
 #[test]
 fn sends_move_from_a_killed_broker_in_time_and_the_route_follows() {
-    let home = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let _namesrv = start_namesrv(home.path(), port);
-    let (a, _b) = (start_broker(home.path(), "a", &address), start_broker(home.path(), "b", &address));
+    let Pair { address, a, _b, _namesrv, _home } = start_pair();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&address).build().await.unwrap();
         let brokers = async |topic: &str| -> BTreeSet<String> {
@@ -247,11 +261,7 @@ fn what_a_killed_consumer_had_is_taken_over() {
 fn a_stuck_broker_does_not_hold_up_another() {
     const SILENCE: Duration = Duration::from_secs(10);
     const LONGEST: Duration = Duration::from_secs(1);
-    let home = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let _namesrv = start_namesrv(home.path(), port);
-    let (a, _b) = (start_broker(home.path(), "a", &address), start_broker(home.path(), "b", &address));
+    let Pair { address, a, _b, _namesrv, _home } = start_pair();
     block_on(async {
         let producer = Producer::builder().group("P").name_servers(&address).build().await.unwrap();
         let queues = on_both(&producer).await;
