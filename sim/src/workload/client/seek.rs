@@ -25,8 +25,11 @@ impl Seeks {
         Seeks { origin, todo, assigned: BTreeMap::new() }
     }
 
+    /// Nobody goes back in what the group has given back: each copy would be given back once more.
     pub(super) fn on_assigned(&mut self, topic: &str, queues: &[MessageQueue]) {
-        self.assigned.insert(topic.to_owned(), queues.to_vec());
+        if !topic.starts_with("%RETRY%") {
+            self.assigned.insert(topic.to_owned(), queues.to_vec());
+        }
     }
 
     /// Where the application wants to go on by now.
