@@ -372,11 +372,13 @@ impl Broker {
         let Some(queue) = self.delays.levels[at].queue else { return Due::Never };
         let from = self.delays.levels[at].next;
         let latest = now.wall.0 + self.config.store.delay_of(at + 1);
-        let mut waits_for: Option<i64> = None;
+        let (mut waits_for, mut due_count): (Option<i64>, u32) = (None, 0);
         let is_due = |deliver_at: i64| {
             // A time beyond the whole delay comes from a clock that has jumped back: due at once, as in RocketMQ.
             let due = waits_for.is_none() && (deliver_at <= now.wall.0 || deliver_at > latest);
-            if !due {
+            if due {
+                due_count += 1;
+            } else {
                 waits_for.get_or_insert(deliver_at);
             }
             due
@@ -406,15 +408,19 @@ impl Broker {
                 self.delays.levels[at].next = self.store.min_offset(queue);
                 return soon;
             }
-            ReadOutcome::NoMatch { next } if waits_for.is_none() => {
-                // Fillers only.
+            ReadOutcome::NoMatch { next } if waits_for.is_none() || due_count > 0 => {
+                // Fillers only, or what was due is damaged and passed over.
                 self.delays.levels[at].next = next;
                 return soon;
             }
             ReadOutcome::NoMatch { .. } => {}
-            ReadOutcome::Found { .. } => {
+            ReadOutcome::Found { messages, .. } => {
                 if !self.deliver_records(now, at, buffer, env) {
                     return Due::At(now.mono + RETRY_AFTER);
+                }
+                // What else is due was not in memory, or too much for once: it does not wait for what comes behind it.
+                if messages < due_count {
+                    return soon;
                 }
             }
         }
