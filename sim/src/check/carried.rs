@@ -260,9 +260,10 @@ impl Checker for Carried {
             self.on_request(cx, command);
         }
         let Fact::TurnEnded { kept: true, machine, .. } = fact else { return Ok(()) };
-        let Some(broker) = machine.downcast_ref::<Broker>().filter(|broker| broker.is_ready()) else {
-            return Ok(());
-        };
+        // A master that was asked to stop takes what still comes, and its slaves hear of it.
+        let counts =
+            |broker: &&Broker| broker.is_ready() || broker.is_master() && self.masters.contains(&cx.host);
+        let Some(broker) = machine.downcast_ref::<Broker>().filter(counts) else { return Ok(()) };
         let is_master = cx.host == cx.setup.cast.master;
         if cx.ledger.betrayed().is_some() || !is_master && cx.setup.has_lied(cx.host, cx.at) {
             return Ok(());
