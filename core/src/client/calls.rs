@@ -44,6 +44,8 @@ struct Session<T> {
     heard: Instant,
     waiting: Vec<(Command, Option<Call<T>>)>,
     calls: BTreeMap<i32, Call<T>>,
+    /// The earliest deadline of all these, kept because every turn asks for it.
+    due: Option<Instant>,
 }
 
 /// What happened on the connections since the last look.
@@ -120,6 +122,8 @@ impl<T> Calls<T> {
             self.dial(now, address, env);
         }
         let session = self.sessions.get_mut(address).expect("just made");
+        let deadline = call.as_ref().map(|call| call.deadline);
+        session.due = [session.due, deadline].into_iter().flatten().min();
         if session.is_open {
             if let Some(call) = call {
                 session.calls.insert(command.opaque, call);
@@ -137,7 +141,7 @@ impl<T> Calls<T> {
         let peer = Peer { address: address.clone(), protocol: Protocol::Remoting };
         env.out.push(Effect::Dial { conn, peer });
         let (waiting, calls) = (Vec::new(), BTreeMap::new());
-        let session = Session { conn, is_open: false, heard: now.mono, waiting, calls };
+        let session = Session { conn, is_open: false, heard: now.mono, waiting, calls, due: None };
         self.sessions.insert(address.clone(), session);
     }
 
@@ -178,6 +182,9 @@ impl<T> Calls<T> {
         if !command.is_response() {
             self.news.push(News::Asked(conn, command));
         } else if let Some(call) = session.calls.remove(&command.opaque) {
+            if session.due == Some(call.deadline) {
+                session.due = session.find_due();
+            }
             self.news.push(News::Done(call.tag, Outcome::Reply(command)));
         }
     }
@@ -198,7 +205,7 @@ impl<T> Calls<T> {
     pub(super) fn expire<D: Disk, E>(&mut self, now: Now, env: &mut Env<'_, D, E>) {
         let mut gone = Vec::new();
         for session in self.sessions.values_mut() {
-            if session.deadline().is_none_or(|deadline| deadline > now.mono) {
+            if session.due.is_none_or(|deadline| deadline > now.mono) {
                 continue;
             }
             let late: Vec<i32> = session
@@ -221,6 +228,7 @@ impl<T> Calls<T> {
             let late: Vec<(Command, Option<Call<T>>)> = late;
             let late = late.into_iter().filter_map(|(_, call)| call);
             self.news.extend(late.map(|call| News::Done(call.tag, Outcome::NotSent)));
+            session.due = session.find_due();
             if is_silent {
                 gone.push(session.conn);
             }
@@ -262,7 +270,7 @@ impl<T> Calls<T> {
 
     /// When the next call is given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.sessions.values().filter_map(Session::deadline).min()
+        self.sessions.values().filter_map(|session| session.due).min()
     }
 
     pub(super) fn check_invariants(&self) {
@@ -273,12 +281,13 @@ impl<T> Calls<T> {
                 "nothing leaves before the connection is open"
             );
             assert!(!session.is_open || session.waiting.is_empty(), "nothing waits for an open connection");
+            assert_eq!(session.due, session.find_due(), "the earliest deadline of a connection is known");
         }
     }
 }
 
 impl<T> Session<T> {
-    fn deadline(&self) -> Option<Instant> {
+    fn find_due(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().filter_map(|(_, call)| Some(call.as_ref()?.deadline));
         waiting.chain(self.calls.values().map(|call| call.deadline)).min()
     }

@@ -195,8 +195,8 @@ pub struct DeliveryId(pub u64);
 pub struct Delivery {
     /// To be settled by.
     pub id: DeliveryId,
-    /// In order of the queue.
-    pub messages: Vec<Received>,
+    /// In order of the queue. Shared with the machine, which needs them until they are settled.
+    pub messages: Vec<Arc<Received>>,
 }
 
 #[derive(Debug)]
@@ -540,25 +540,29 @@ impl Consumer {
             lane.unpark(now);
             lane.locked_until = lane.locked_until.filter(|until| *until > now);
             let is_due = matches!(lane.doing, Doing::Nothing(at) if at <= now);
-            let may_pull = !lane.is_full(&self.config) && !self.paused.contains(queue);
-            if is_due && (!needs_lock || lane.is_locked(now)) && may_pull {
+            // Most wait for an answer, and are asked no more than that.
+            if is_due
+                && (!needs_lock || lane.is_locked(now))
+                && !lane.is_full(&self.config)
+                && !self.paused.contains(queue)
+            {
                 idle.push((queue.clone(), lane.next));
             }
         }
         for (queue, next) in idle {
             match next {
                 None => self.ask_committed(&queue, tools),
-                Some(next) => self.pull(&queue, next, tools),
+                Some(next) => self.pull(queue, next, tools),
             }
         }
     }
 
-    fn pull<D: Disk>(&mut self, queue: &MessageQueue, next: i64, tools: &mut Tools<'_, '_, D>) {
+    fn pull<D: Disk>(&mut self, queue: MessageQueue, next: i64, tools: &mut Tools<'_, '_, D>) {
         let now = tools.now.mono;
         let is_clustering = self.is_clustering();
         let subscribed = self.config.subscriptions.iter().find(|(topic, _)| *topic == queue.topic);
         let (text, kind) = subscribed.map_or(("*", "TAG"), |(_, filter)| (filter.text(), filter.kind()));
-        let Some(lane) = self.lanes.get_mut(queue) else { return };
+        let Some(lane) = self.lanes.get_mut(&queue) else { return };
         let Some(address) = tools.routes.address_to_read(&queue.broker_name, lane.source).cloned() else {
             lane.doing = Doing::Nothing(now + PULL_RETRY);
             return;
@@ -584,7 +588,7 @@ impl Consumer {
         };
         let life = lane.life;
         let command = Command::request(request_code::PULL_MESSAGE, header.to_ext());
-        tools.call(&address, command, PULL_ANSWER, Errand::Pull(queue.clone(), life));
+        tools.call(&address, command, PULL_ANSWER, Errand::Pull(queue, life));
     }
 
     /// Hands messages to the host, queue after queue, as many as it may have.
@@ -592,13 +596,13 @@ impl Consumer {
         let now = tools.now.mono;
         let is_orderly = self.config.orderly;
         let needs_lock = self.needs_lock();
-        while self.out.len() < self.config.deliveries_max {
+        while self.out.len() < self.config.deliveries_max && self.lanes.values().any(Lane::has_waiting) {
             let is_ready = |(queue, lane): &(&MessageQueue, &Lane)| {
                 // What no broker took as a dead letter is still the oldest.
-                let is_whole = lane.is_all_here() && lane.parked_until().is_none();
+                let is_whole = |lane: &Lane| lane.is_all_here() && lane.parked_until().is_none();
                 lane.has_waiting()
                     && !self.paused.contains(*queue)
-                    && (!is_orderly || (is_whole && lane.paused_until <= now && !self.is_held(queue)))
+                    && (!is_orderly || (is_whole(lane) && lane.paused_until <= now && !self.is_held(queue)))
                     && (!needs_lock || lane.is_locked(now))
             };
             let after = self.served.as_ref().map_or(Bound::Unbounded, Bound::Excluded);

@@ -4,6 +4,7 @@
 //! parked for a local retry. All below the oldest of them is consumed.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::consumer::ConsumerConfig;
@@ -38,9 +39,9 @@ pub(super) struct Lane {
     pub(super) commits_left: u8,
     pub(super) locked_until: Option<Instant>,
     pub(super) paused_until: Instant,
-    waiting: BTreeMap<i64, Received>,
-    handed: BTreeMap<i64, Received>,
-    parked: BTreeMap<i64, (Instant, Received)>,
+    waiting: BTreeMap<i64, Arc<Received>>,
+    handed: BTreeMap<i64, Arc<Received>>,
+    parked: BTreeMap<i64, (Instant, Arc<Received>)>,
     bytes: usize,
 }
 
@@ -74,7 +75,7 @@ impl Lane {
                 continue;
             }
             self.bytes += message.body.len() + MESSAGE_BYTES;
-            self.waiting.insert(message.queue_offset, message);
+            self.waiting.insert(message.queue_offset, Arc::new(message));
         }
         self.next = Some(next);
     }
@@ -105,7 +106,7 @@ impl Lane {
     }
 
     /// The oldest messages, for the application.
-    pub(super) fn hand_out(&mut self, count: usize) -> Vec<Received> {
+    pub(super) fn hand_out(&mut self, count: usize) -> Vec<Arc<Received>> {
         let mut messages = Vec::new();
         while messages.len() < count {
             let Some((offset, message)) = self.waiting.pop_first() else { break };
@@ -124,21 +125,20 @@ impl Lane {
     }
 
     /// A message that was handed out, to be sent back.
-    pub(super) fn held(&self, offset: i64) -> Option<Received> {
+    pub(super) fn held(&self, offset: i64) -> Option<Arc<Received>> {
         self.handed.get(&offset).cloned()
     }
 
     /// Puts a message back in its place for another try, and says how many it has had.
     pub(super) fn again(&mut self, offset: i64) -> i32 {
         let Some(mut message) = self.handed.remove(&offset) else { return 0 };
-        message.reconsume_times += 1;
-        let tries = message.reconsume_times;
+        let tries = count_try(&mut message);
         self.waiting.insert(offset, message);
         tries
     }
 
     /// Takes a waiting message out, to be sent back.
-    pub(super) fn handed(&mut self, offset: i64) -> Option<Received> {
+    pub(super) fn handed(&mut self, offset: i64) -> Option<Arc<Received>> {
         let message = self.waiting.remove(&offset)?;
         self.handed.insert(offset, message.clone());
         Some(message)
@@ -147,12 +147,15 @@ impl Lane {
     /// The broker did not take it back: it is tried again here, later.
     pub(super) fn park(&mut self, offset: i64, until: Instant) {
         if let Some(mut message) = self.handed.remove(&offset) {
-            message.reconsume_times += 1;
+            count_try(&mut message);
             self.parked.insert(offset, (until, message));
         }
     }
 
     pub(super) fn unpark(&mut self, now: Instant) {
+        if self.parked.is_empty() {
+            return;
+        }
         while let Some(offset) =
             self.parked.iter().find(|(_, (until, _))| *until <= now).map(|(offset, _)| *offset)
         {
@@ -163,11 +166,17 @@ impl Lane {
     }
 
     pub(super) fn parked_until(&self) -> Option<Instant> {
+        if self.parked.is_empty() {
+            return None;
+        }
         self.parked.values().map(|(until, _)| *until).min()
     }
 
     /// The oldest message that nobody has settled.
     pub(super) fn oldest(&self) -> Option<i64> {
+        if self.waiting.is_empty() && self.handed.is_empty() && self.parked.is_empty() {
+            return None;
+        }
         let firsts = [self.waiting.keys().next(), self.handed.keys().next(), self.parked.keys().next()];
         firsts.into_iter().flatten().min().copied()
     }
@@ -208,4 +217,11 @@ impl Lane {
         let count = self.waiting.len() + self.handed.len() + self.parked.len();
         assert!(count <= most, "a queue holds {count} messages here, of {most}");
     }
+}
+
+/// One more, which the application does not see in what it still has.
+fn count_try(message: &mut Arc<Received>) -> i32 {
+    let message = Arc::make_mut(message);
+    message.reconsume_times += 1;
+    message.reconsume_times
 }

@@ -1,5 +1,6 @@
 //! Messages as applications give and get them.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,7 +9,9 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::wire::body::MessageQueue;
-use crate::wire::message::{self, PROPERTIES_BYTES_MAX, Record, put_property};
+use crate::wire::message::{
+    self, NAME_VALUE_SEPARATOR, PROPERTIES_BYTES_MAX, PROPERTY_SEPARATOR, Record, put_property,
+};
 
 /// Names of properties that have a meaning.
 pub mod property {
@@ -228,6 +231,38 @@ impl fmt::Display for MessageError {
 
 impl core::error::Error for MessageError {}
 
+/// Names and values of a message that came, as its record has them: taken apart when somebody asks.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Properties {
+    text: Box<str>,
+}
+
+impl Properties {
+    /// Of a property string. Bytes that are no UTF-8 become U+FFFD, as Java reads them.
+    pub(super) fn of(text: &[u8]) -> Properties {
+        Properties { text: String::from_utf8_lossy(text).into() }
+    }
+
+    /// All of them, in the order that they have. Broken entries are passed over, as in RocketMQ.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.text
+            .split(char::from(PROPERTY_SEPARATOR))
+            .filter_map(|entry| entry.split_once(char::from(NAME_VALUE_SEPARATOR)))
+            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    }
+
+    /// The value of one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
 /// A message as it came.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Received {
@@ -256,18 +291,15 @@ pub struct Received {
     /// The broker that stored it.
     pub store_host: SocketAddr,
     /// Names and values.
-    pub properties: Vec<(String, String)>,
+    pub properties: Properties,
 }
 
 impl Received {
     /// Of a record that lies in `body`, read from `queue`.
     pub(super) fn from_record(record: &Record<'_>, body: &Bytes, queue: &MessageQueue) -> Received {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let properties: Vec<(String, String)> =
-            message::properties(record.properties).map(|(name, value)| (text(name), text(value))).collect();
-        let original = properties.iter().find(|(name, _)| name == property::RETRY_TOPIC);
+        let properties = Properties::of(record.properties);
         Received {
-            topic: original.map_or_else(|| record.topic.to_string(), |(_, topic)| topic.clone()),
+            topic: properties.get(property::RETRY_TOPIC).unwrap_or(record.topic).to_string(),
             queue: queue.clone(),
             queue_offset: record.queue_offset,
             physical_offset: record.physical_offset,
@@ -285,7 +317,7 @@ impl Received {
 
     /// The value of a property.
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.properties.get(name)
     }
 
     /// Its tag.

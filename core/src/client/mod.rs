@@ -28,7 +28,7 @@ pub use ask::{Found, Pull, Pulled, Question};
 pub use consumer::{ConsumerConfig, Delivery, DeliveryId, Filter, Start, Verdict};
 pub use error::{AskError, ConsumeError, RequestError, SendError};
 pub use id::{DEFAULT_INSTANCE, Origin, client_id, process_instance};
-pub use message::{BODY_BYTES_MAX, Message, MessageError, Received, property};
+pub use message::{BODY_BYTES_MAX, Message, MessageError, Properties, Received, property};
 pub use producer::{
     Batching, Half, ProducerConfig, Receipt, Request, Resolution, Send, SendHalf, SendStatus, Target,
 };

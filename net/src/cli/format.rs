@@ -176,7 +176,7 @@ impl Format {
 /// One line, which `gantry produce --json` reads. A body that is no text is written in hexadecimal digits.
 pub(crate) fn json(message: &Received) -> String {
     let properties: serde_json::Map<String, serde_json::Value> =
-        message.properties.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        message.properties.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let (name, body) = match std::str::from_utf8(&message.body) {
         Ok(text) => ("body", text.to_owned()),
         Err(_) => ("bodyHex", message.body.iter().map(|byte| format!("{byte:02x}")).collect()),

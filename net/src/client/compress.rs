@@ -2,6 +2,7 @@
 //! flags ([`sys_flag`]), as RocketMQ's clients say it.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gantry_core::client::{Message, Received};
@@ -61,6 +62,13 @@ fn lz4(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
     encoder.write_all(body)?;
     encoder.finish().map_err(io::Error::other)
+}
+
+/// [`decompress`] for a message that others have too.
+pub(super) fn decompress_shared(message: &mut Arc<Received>) {
+    if message.sys_flag & sys_flag::COMPRESSED != 0 {
+        decompress(Arc::make_mut(message));
+    }
 }
 
 /// Makes a received body what its sender gave; one that cannot be is left as it is, with its flag.

@@ -17,7 +17,7 @@ use gantry_core::wire::body::{MessageModel, MessageQueue};
 use tokio::sync::{mpsc, watch};
 
 use super::BuildError;
-use super::compress::decompress;
+use super::compress::decompress_shared;
 use super::host::{Common, Host, Roles, trace};
 use super::offsets::OffsetStore;
 use crate::bell::Mailbox;
@@ -65,7 +65,7 @@ impl fmt::Debug for Consumer {
 
 /// A message that is to be acknowledged. Dropped without, it comes again as after [`Incoming::retry_later`] with 0.
 pub struct Incoming {
-    message: Received,
+    message: Arc<Received>,
     id: DeliveryId,
     mailbox: Mailbox<ClientCommand>,
     verdict: Verdict,
@@ -127,7 +127,7 @@ impl Intake {
             ClientEvent::Delivered(delivery) => {
                 // One message a delivery, so that each has its own verdict.
                 for mut message in delivery.messages {
-                    decompress(&mut message);
+                    decompress_shared(&mut message);
                     let (mailbox, verdict) = (mailbox.clone(), Verdict::Later(0));
                     let incoming = Incoming { message, id: delivery.id, mailbox, verdict };
                     // Nobody takes it when the consumer is gone; the machine is about to stop.

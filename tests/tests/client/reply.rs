@@ -1,5 +1,6 @@
 //! Requests that wait for a reply, and those that wait in vain.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::client::{
@@ -36,7 +37,7 @@ fn ask(world: &mut World, id: u64, timeout: Duration) {
 }
 
 /// What the consumer has got since the last call of this; all of it is done.
-fn consumed(world: &mut World) -> Vec<Received> {
+fn consumed(world: &mut World) -> Vec<Arc<Received>> {
     let mut all = Vec::new();
     for event in world.events(CONSUMER) {
         if let ClientEvent::Delivered(delivery) = event {
@@ -126,7 +127,7 @@ fn a_request_ends_in_time_and_with_its_client() {
     );
 }
 
-fn produce_plain(world: &mut World) -> Received {
+fn produce_plain(world: &mut World) -> Arc<Received> {
     produce(world, 100..101, &Target::RoundRobin, None);
     consumed(world).pop().expect("it is consumed")
 }

@@ -184,7 +184,7 @@ impl Consumer {
         self.next_delivery += 1;
         let request = Command { body: bytes::Bytes::new(), ..request.clone() };
         self.direct.insert(id, Direct { conn, request, since: now });
-        let messages = Vec::from([Received { queue, ..message }]);
+        let messages = Vec::from([Arc::new(Received { queue, ..message })]);
         tools.env.out.push(Effect::Emit(ClientEvent::Delivered(Delivery { id, messages })));
         None
     }

@@ -20,8 +20,8 @@ impl Consumer {
         for (queue, lane) in &self.lanes {
             let is_paused = self.paused.contains(queue);
             // Who is idle has nothing to commit, and need not be called for it; who commits by hand, neither.
-            if self.config.auto_commit && lane.has_news() {
-                due = due.min(self.commit_at);
+            if self.config.auto_commit && self.commit_at < due && lane.has_news() {
+                due = self.commit_at;
             }
             if let Doing::Nothing(at) = lane.doing
                 && (!needs_lock || lane.locked_until.is_some_and(|until| until > at))

@@ -14,11 +14,11 @@ impl Consumer {
     }
 
     /// Messages go to the application.
-    pub(super) fn note_out(&mut self, id: DeliveryId, messages: &[Received], now: Now) {
+    pub(super) fn note_out(&mut self, id: DeliveryId, messages: &[Arc<Received>], now: Now) {
         let Some(first) = messages.first().filter(|first| self.is_noted(&first.queue.topic)) else { return };
         debug_assert!(messages.iter().all(|message| message.queue == first.queue), "of one queue");
         let name = self.delivery_name(id);
-        let note = |message| Note::consuming(now.wall, &self.config.group, &name, message);
+        let note = |message: &Arc<Received>| Note::consuming(now.wall, &self.config.group, &name, message);
         self.notes.extend(messages.iter().filter_map(note));
     }
 
@@ -30,7 +30,9 @@ impl Consumer {
         let count = u32::try_from(out.offsets.len()).unwrap_or(u32::MAX).max(1);
         let cost = now.mono.since(out.since) / count;
         let held = out.offsets.iter().filter_map(|offset| lane.held(*offset));
-        let note = |message| Note::consumed(now.wall, &self.config.group, &name, &message, (how, cost));
+        let note = |message: Arc<Received>| {
+            Note::consumed(now.wall, &self.config.group, &name, &message, (how, cost))
+        };
         let notes: Vec<Note> = held.filter_map(note).collect();
         self.notes.extend(notes);
     }

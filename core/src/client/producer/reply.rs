@@ -10,13 +10,12 @@ use core::net::{Ipv4Addr, SocketAddr};
 
 use super::{Producer, Send, Target, Tools};
 use crate::client::error::RequestError;
-use crate::client::message::{Message, Received, property};
+use crate::client::message::{Message, Properties, Received, property};
 use crate::client::{ClientEvent, Receipt, RequestId, SendError};
 use crate::io::{Disk, Effect, Env};
 use crate::time::{Duration, Instant};
 use crate::wire::Command;
 use crate::wire::body::MessageQueue;
-use crate::wire::message::properties;
 use crate::wire::request::ReplyMessageRequest;
 
 /// A message whose sender waits for a reply.
@@ -131,8 +130,7 @@ impl Replies {
 }
 
 fn received(header: ReplyMessageRequest, command: &Command) -> Received {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let properties_text = header.properties.unwrap_or_default();
+    let properties = Properties::of(header.properties.unwrap_or_default().as_bytes());
     Received {
         queue: MessageQueue::new(header.topic.as_str(), "", header.queue_id),
         topic: header.topic,
@@ -146,9 +144,7 @@ fn received(header: ReplyMessageRequest, command: &Command) -> Received {
         born_host: host(&header.born_host),
         store_timestamp: header.store_timestamp,
         store_host: host(&header.store_host),
-        properties: properties(properties_text.as_bytes())
-            .map(|(name, value)| (text(name), text(value)))
-            .collect(),
+        properties,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use gantry_core::client::{Delivery, DeliveryId, Received, Verdict};
 use gantry_core::io::Now;
@@ -35,7 +36,7 @@ impl Hands {
 
     pub(super) fn on_delivered(&mut self, now: Now, delivery: &Delivery, env: &mut AppEnv<'_>) {
         let Some(group) = &self.group else { return };
-        let handed = |message: &Received| Handed {
+        let handed = |message: &Arc<Received>| Handed {
             id: MessageId::from_body(&message.body),
             offset: message.queue_offset,
             times: message.reconsume_times,
