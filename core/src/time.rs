@@ -65,3 +65,24 @@ impl WallMs {
         WallMs(self.0.max(other.0))
     }
 }
+
+/// The soonest of the deadlines that a machine has, and what it is for. Of several at the same time the one whose reason comes first in the
+/// alphabet, so that it does not matter in which order they are named.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Soonest(pub(crate) Option<(Instant, &'static str)>);
+
+impl Soonest {
+    /// There is this one, if any.
+    pub(crate) fn take(&mut self, due: Option<(Instant, &'static str)>) {
+        if let Some(due) = due
+            && self.0.is_none_or(|soonest| due < soonest)
+        {
+            self.0 = Some(due);
+        }
+    }
+
+    /// The same, with the reason by itself.
+    pub(crate) fn at(&mut self, at: Option<Instant>, why: &'static str) {
+        self.take(at.map(|at| (at, why)));
+    }
+}

@@ -253,6 +253,10 @@ impl Delays {
     /// Offsets that became safe: `f` gets level, offset, and where the log ends that holds what was delivered.
     pub(super) fn settle_safe(&mut self, visible: u64, synced: u64, mut f: impl FnMut(i32, i64, u64)) {
         for (at, level) in self.levels.iter_mut().enumerate() {
+            // As most are, in most turns.
+            if level.delivered.is_empty() && level.unsynced.is_empty() {
+                continue;
+            }
             while let Some(delivered) = level.delivered.pop_front_if(|(end, _)| *end <= visible) {
                 level.safe = delivered.1;
                 level.unsynced.push_back(delivered);

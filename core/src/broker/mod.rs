@@ -51,7 +51,7 @@ use crate::io::{
     CloseReason, ConnId, Disk, DiskError, Effect, Env, FetchId, Input, Machine, Now, Protocol, SyncId,
 };
 use crate::liveness::Scan;
-use crate::time::Instant;
+use crate::time::{Instant, Soonest};
 use crate::wire::body::{self, TopicConfig};
 use crate::wire::{Command, Packet};
 use ack::{Acks, Watermarks};
@@ -733,38 +733,40 @@ impl<D: Disk> Machine<D> for Broker {
         };
         let serving = self.phase != Phase::Recovering;
         let writes_progress = serving || self.is_taking_back();
-        let named = |at: Option<Instant>, why: &'static str| at.map(|at| (at, why));
-        let when_serving = |at: Option<Instant>, why: &'static str| named(at.filter(|_| serving), why);
-        [
-            leaving,
-            self.store.deadline(),
-            self.replication.deadline().filter(|_| self.cut.is_none()),
-            self.cut
-                .as_ref()
-                .filter(|cut| cut.is_runnable())
-                .map(|_| (Instant::ZERO, "copy of a parted tail")),
-            named(self.epochs.file.deadline(), "epochFileCheckpoint"),
-            named(self.epochs.own_file.deadline(), "gantryEpochs.json"),
-            named(self.known.file.deadline(), "gantrySlaves.json"),
-            named(self.home.as_ref().map(Home::deadline), "what slaves have kept"),
-            self.searches.is_runnable().then_some((Instant::ZERO, "search by key")),
-            self.once.is_runnable().then_some((Instant::ZERO, "a send that may be stored already")),
-            named(self.calls.deadline(), "answer of a client"),
-            named(self.holds.deadline(), "end of a long poll"),
-            named(self.acks.deadline(self.watermarks()), "flush timeout"),
-            named(self.scan.as_ref().map(Scan::due), "client scan"),
-            named(self.topics_deadline(), "topics.json"),
-            when_serving(self.groups.file.deadline(), "subscriptionGroup.json"),
-            named(self.offsets.deadline().filter(|_| writes_progress), "consumerOffset.json"),
-            named(self.delays.file_deadline().filter(|_| writes_progress), "delayOffset.json"),
-            named(self.delays.deadline().filter(|_| self.delivers()), DELIVERY),
-            when_serving(self.register.deadline(&self.topics, &self.config), "registration"),
-            self.upstream_deadline(),
-            self.carry_deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let at_once = |is_due: bool| is_due.then_some(Instant::ZERO);
+        let mut soonest = Soonest(leaving);
+        soonest.take(self.store.deadline());
+        if self.cut.is_none() {
+            soonest.take(self.replication.deadline());
+        }
+        soonest.at(at_once(self.cut.as_ref().is_some_and(Cut::is_runnable)), "copy of a parted tail");
+        soonest.at(self.epochs.file.deadline(), "epochFileCheckpoint");
+        soonest.at(self.epochs.own_file.deadline(), "gantryEpochs.json");
+        soonest.at(self.known.file.deadline(), "gantrySlaves.json");
+        soonest.at(self.home.as_ref().map(Home::deadline), "what slaves have kept");
+        soonest.at(at_once(self.searches.is_runnable()), "search by key");
+        soonest.at(at_once(self.once.is_runnable()), "a send that may be stored already");
+        soonest.at(self.calls.deadline(), "answer of a client");
+        soonest.at(self.holds.deadline(), "end of a long poll");
+        if self.acks.len() > 0 {
+            soonest.at(self.acks.deadline(self.watermarks()), "flush timeout");
+        }
+        soonest.at(self.scan.as_ref().map(Scan::due), "client scan");
+        soonest.at(self.topics_deadline(), "topics.json");
+        if serving {
+            soonest.at(self.groups.file.deadline(), "subscriptionGroup.json");
+            soonest.at(self.register.deadline(&self.topics, &self.config), "registration");
+        }
+        if writes_progress {
+            soonest.at(self.offsets.deadline(), "consumerOffset.json");
+            soonest.at(self.delays.file_deadline(), "delayOffset.json");
+        }
+        if self.delivers() {
+            soonest.at(self.delays.deadline(), DELIVERY);
+        }
+        soonest.take(self.upstream_deadline());
+        soonest.take(self.carry_deadline());
+        soonest.0
     }
 
     fn check_invariants(&self) {
