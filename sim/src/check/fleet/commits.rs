@@ -16,24 +16,24 @@ pub(super) const NAME: &str = "commits";
 pub(super) fn judge(case: &Case<'_>) -> Judged {
     let mut looked = 0;
     let mut held = HeldNow::default();
-    let mut frontiers: BTreeMap<(Reader, MessageQueue), Frontier> = BTreeMap::new();
+    let mut frontiers: BTreeMap<(Reader, &MessageQueue), Frontier> = BTreeMap::new();
     for (event, report) in case.told() {
         let Some(group) = case.group_of(event.host) else { continue };
         let reader = reader(group, event.host);
         if let Some(settled) = held.take(event, report) {
-            let entry = frontiers.entry((reader, settled.queue.clone()));
-            let frontier = entry.or_insert_with(|| Frontier::new(case.wanted(group.1, &settled.queue)));
+            let entry = frontiers.entry((reader, settled.queue));
+            let frontier = entry.or_insert_with(|| Frontier::new(case.wanted(group.1, settled.queue)));
             settled.messages.iter().for_each(|handed| frontier.pass(handed.offset));
             continue;
         }
         let ClientReport::Committed { queue, offset } = report else { continue };
         looked += 1;
-        let entry = frontiers.entry((reader, queue.clone()));
+        let entry = frontiers.entry((reader, queue));
         let frontier = entry.or_insert_with(|| Frontier::new(case.wanted(group.1, queue)));
         while let Some((first, id)) = frontier.first().filter(|(first, _)| first < offset) {
             let is_late = |at| event.at + SECOND >= at + group.1.consume_timeout;
-            let is_in = |other: &super::Held| {
-                other.queue == *queue && other.messages.iter().any(|handed| handed.offset == first)
+            let is_in = |other: &super::Held<'_>| {
+                other.queue == queue && other.messages.iter().any(|handed| handed.offset == first)
             };
             let was_late = held.held.values().any(|other| is_in(other) && is_late(other.at));
             if was_late && !group.1.orderly {

@@ -2,8 +2,8 @@
 //! group that shares its queues out was handed to a member of it that was content with it, or is in the group's dead-letter
 //! queue; and there only after it had come as often as the group allows. Of a broadcast each member that is in the world had
 //! every message. Where a group is still at work on a queue in the end, the rest of it may be to come: what piled up while a broker stood
-//! still takes its time. So it is with what an application gave back: it may wait for its delay, or in a retry queue that the
-//! group is at work on.
+//! still takes its time, and more of it where an application has its hands full. So it is with what an application gave back: it may
+//! wait for its delay, or in a retry queue that the group is at work on.
 //!
 //! Does not verify: how often something came twice, and how soon it came; nor what a message went through on its way back.
 
@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use gantry_core::time::{Duration, Instant};
 use gantry_core::wire::body::MessageQueue;
 
-use super::{Case, Held, HeldNow, Judged, Reader, reader, stuck_at, unsafe_at};
+use super::{Case, Event, Held, HeldNow, Judged, Reader, reader, stuck_at, unsafe_at};
 use crate::history::MessageId;
 use crate::workload::client::{ClientReport, SendEnd, topic_of};
+use crate::world::HostId;
 
 pub(super) const NAME: &str = "delivered";
 
@@ -44,14 +45,14 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         {
             // What an application holds for too long does not come again either: the group goes past it.
             let long = group.1.consume_timeout * 9 / 10;
-            let passed = held.of(event).filter(|held| held.queue == *queue && held.at + long <= event.at);
-            let passed = passed.flat_map(|held| &held.messages).filter(|handed| handed.offset < *offset);
+            let passed = held.of(event).filter(|held| held.queue == queue && held.at + long <= event.at);
+            let passed = passed.flat_map(|held| held.messages).filter(|handed| handed.offset < *offset);
             let consumed = consumed.entry(reader(group, event.host)).or_default();
             consumed.extend(passed.filter_map(|handed| handed.id));
         }
         let Some(settled) = held.take(event, report) else { continue };
         let is_consumed = matches!(report, ClientReport::Settled { consumed: true, .. });
-        work.take(group.0, event.at, &settled, is_consumed);
+        work.take(group.0, event, settled, is_consumed);
         for handed in settled.messages {
             let Some(id) = handed.id else {
                 let what = format!("{:?} holds a strange message at {}", settled.queue, handed.offset);
@@ -109,22 +110,25 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
 
 /// What groups were at in the end.
 #[derive(Debug, Default)]
-struct Work {
-    /// When a group last settled something of a queue.
-    settled: BTreeMap<(usize, MessageQueue), Instant>,
+struct Work<'a> {
+    /// When a group last settled something of a queue, and on which host.
+    settled: BTreeMap<(usize, &'a MessageQueue), (Instant, HostId)>,
+    /// Hosts whose applications have their hands full, and for how long that may be.
+    full: BTreeMap<HostId, Duration>,
     /// What it has settled there.
-    through: BTreeSet<(usize, MessageQueue, i64)>,
+    through: BTreeSet<(usize, &'a MessageQueue, i64)>,
     /// When it last gave a message back.
     back: BTreeMap<(usize, MessageId), Instant>,
     /// Since when it has one in its hands.
     held: BTreeMap<(usize, MessageId), Instant>,
 }
 
-impl Work {
-    fn take(&mut self, group: usize, at: Instant, settled: &Held, is_consumed: bool) {
-        self.settled.insert((group, settled.queue.clone()), at);
-        for handed in &settled.messages {
-            self.through.insert((group, settled.queue.clone(), handed.offset));
+impl<'a> Work<'a> {
+    fn take(&mut self, group: usize, event: &Event, settled: Held<'a>, is_consumed: bool) {
+        let at = event.at;
+        self.settled.insert((group, settled.queue), (at, event.host));
+        for handed in settled.messages {
+            self.through.insert((group, settled.queue, handed.offset));
             if let Some(id) = handed.id.filter(|_| !is_consumed) {
                 self.back.insert((group, id), at);
             }
@@ -132,9 +136,17 @@ impl Work {
     }
 
     /// Takes what nobody has settled.
-    fn hold(&mut self, case: &Case<'_>, held: &HeldNow) {
-        for ((host, _, _), held) in &held.held {
-            let Some((group, _)) = case.group_of(*host) else { continue };
+    fn hold(&mut self, case: &Case<'_>, held: &HeldNow<'_>) {
+        let mut in_hand: BTreeMap<HostId, usize> = BTreeMap::new();
+        for ((host, life, _), held) in &held.held {
+            let Some((group, group_plan)) = case.group_of(*host) else { continue };
+            if case.story.lives_at(*host, case.plan.ends_at) == Some(*life) {
+                let count = in_hand.entry(*host).or_default();
+                *count += 1;
+                if *count >= group_plan.deliveries_max {
+                    self.full.insert(*host, group_plan.pace.slow);
+                }
+            }
             for id in held.messages.iter().filter_map(|handed| handed.id) {
                 let since = self.held.entry((group, id)).or_insert(held.at);
                 *since = held.at.max(*since);
@@ -143,7 +155,9 @@ impl Work {
     }
 
     fn is_on(&self, group: usize, queue: &MessageQueue, ends: Instant) -> bool {
-        self.settled.get(&(group, queue.clone())).is_some_and(|last| *last + AT_WORK > ends)
+        // Who has his hands full takes nothing of a queue until the slowest of it is done.
+        let full = |host| self.full.get(host).copied().unwrap_or(Duration::ZERO);
+        self.settled.get(&(group, queue)).is_some_and(|(last, host)| *last + AT_WORK + full(host) > ends)
     }
 
     /// Whether a message is on its way to a group that had it once.
@@ -161,7 +175,7 @@ impl Work {
         let retry_topic = format!("%RETRY%{}", group.name);
         case.truth.of_topic(&retry_topic).any(|(queue, stored)| {
             let is_to_come = |(offset, (of, _)): (&i64, &(MessageId, i32))| {
-                *of == id && !self.through.contains(&(at, queue.clone(), *offset))
+                *of == id && !self.through.contains(&(at, queue, *offset))
             };
             self.is_on(at, queue, ends) && stored.iter().any(is_to_come)
         })

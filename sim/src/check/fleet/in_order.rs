@@ -24,20 +24,19 @@ const LOCK_FORGOTTEN: Duration = Duration::from_secs(150);
 pub(super) fn judge(case: &Case<'_>) -> Judged {
     let mut looked = 0;
     let mut held = HeldNow::default();
-    let mut frontiers: BTreeMap<(Reader, MessageQueue), Frontier> = BTreeMap::new();
+    let mut frontiers: BTreeMap<(Reader, &MessageQueue), Frontier> = BTreeMap::new();
     for (event, report) in case.told() {
         let Some(group) = case.group_of(event.host).filter(|(_, group)| group.orderly) else { continue };
         let settled = held.take(event, report);
-        let (queue, messages) = match (report, &settled) {
-            (ClientReport::Delivered { queue, messages, .. }, _) => (queue, messages),
-            (_, Some(settled)) => (&settled.queue, &settled.messages),
+        let (queue, messages) = match (report, settled) {
+            (ClientReport::Delivered { queue, messages, .. }, _) => (queue, messages.as_slice()),
+            (_, Some(settled)) => (settled.queue, settled.messages),
             (_, None) => continue,
         };
         if !queue.topic.starts_with("fleet-") {
             continue;
         }
-        let key = (reader(group, event.host), queue.clone());
-        let frontier = frontiers.entry(key).or_insert_with(|| {
+        let frontier = frontiers.entry((reader(group, event.host), queue)).or_insert_with(|| {
             let mut frontier = Frontier::new(case.wanted(group.1, queue));
             frontier.pass_all(&case.truth.dead(group.1));
             frontier
@@ -78,12 +77,12 @@ fn alone(
     event: &Event,
     group: (usize, &GroupPlan),
     queue: &MessageQueue,
-    held: &HeldNow,
+    held: &HeldNow<'_>,
 ) -> Judged {
     let others = held.held.iter().filter(|((host, life, id), other)| {
         let is_this = (*host, *life) == (event.host, event.life);
         let is_new = is_this && other.at == event.at && Some(*id) == delivery_of(event);
-        other.queue == *queue && !is_new && case.story.lives_at(*host, event.at) == Some(*life)
+        other.queue == queue && !is_new && case.story.lives_at(*host, event.at) == Some(*life)
     });
     for ((host, _, _), other) in others {
         let is_this = *host == event.host;

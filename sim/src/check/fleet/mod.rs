@@ -67,26 +67,28 @@ pub enum What {
 #[derive(Debug, Default)]
 pub struct Story {
     events: Vec<Event>,
+    /// The last life of each host.
     lives: BTreeMap<HostId, u32>,
+    /// When lives of each host began and ended, the latter as `None`.
+    changes: BTreeMap<HostId, Vec<(Instant, Option<u32>)>>,
 }
 
 impl Story {
+    fn add(&mut self, at: Instant, host: HostId, what: What) {
+        let life = self.lives.get(&host).copied().unwrap_or(0);
+        match what {
+            What::Started => self.changes.entry(host).or_default().push((at, Some(life))),
+            What::Died => self.changes.entry(host).or_default().push((at, None)),
+            What::AskedToStop | What::Paused | What::Resumed | What::Told(_) => {}
+        }
+        self.events.push(Event { at, host, life, what });
+    }
+
     /// The life of a host that is under way at a time.
     fn lives_at(&self, host: HostId, at: Instant) -> Option<u32> {
-        let events = self.events.iter().filter(|event| event.host == host && event.at <= at);
-        let mut life = None;
-        for event in events {
-            match event.what {
-                What::Started => life = Some(event.life),
-                What::Died => life = None,
-                What::AskedToStop | What::Paused | What::Resumed | What::Told(_) => {}
-            }
-        }
-        life
+        self.changes.get(&host)?.iter().rfind(|(changed, _)| *changed <= at)?.1
     }
-}
 
-impl Story {
     /// Whether an application is on its way out: it gives its queues back whatever it still holds.
     fn is_leaving(&self, host: HostId, at: Instant) -> bool {
         let last = self.events.iter().rev().filter(|event| event.host == host && event.at <= at);
@@ -253,8 +255,7 @@ impl Observer for Watch {
             | Fact::Log(_) => None,
         };
         if let Some(what) = what {
-            let life = self.story.lives.get(&host).copied().unwrap_or(0);
-            self.story.events.push(Event { at, host, life, what });
+            self.story.add(at, host, what);
         }
         let cx = Cx { setup: &self.setup, ledger: &self.ledger, at, host, ending: None };
         self.crash.on_fact(&cx, &fact).err()
@@ -326,31 +327,31 @@ impl Case<'_> {
 }
 
 /// A delivery, until it is settled.
-#[derive(Clone, Debug)]
-struct Held {
+#[derive(Clone, Copy, Debug)]
+struct Held<'a> {
     at: Instant,
-    queue: MessageQueue,
-    messages: Vec<Handed>,
+    queue: &'a MessageQueue,
+    messages: &'a [Handed],
 }
 
 /// The deliveries that applications hold, followed through the story.
 #[derive(Debug, Default)]
-struct HeldNow {
-    held: BTreeMap<(HostId, u32, DeliveryId), Held>,
+struct HeldNow<'a> {
+    held: BTreeMap<(HostId, u32, DeliveryId), Held<'a>>,
 }
 
-impl HeldNow {
+impl<'a> HeldNow<'a> {
     /// What the application whose word it is holds.
-    fn of(&self, event: &Event) -> impl Iterator<Item = &Held> {
+    fn of(&self, event: &Event) -> impl Iterator<Item = &Held<'a>> {
         let key = |delivery| (event.host, event.life, DeliveryId(delivery));
         self.held.range(key(0)..=key(u64::MAX)).map(|(_, held)| held)
     }
 
     /// Takes what is told; gives the delivery that is settled by it.
-    fn take(&mut self, event: &Event, report: &ClientReport) -> Option<Held> {
+    fn take(&mut self, event: &Event, report: &'a ClientReport) -> Option<Held<'a>> {
         match report {
             ClientReport::Delivered { delivery, queue, messages } => {
-                let held = Held { at: event.at, queue: queue.clone(), messages: messages.clone() };
+                let held = Held { at: event.at, queue, messages };
                 self.held.insert((event.host, event.life, *delivery), held);
                 None
             }
