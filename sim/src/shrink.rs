@@ -11,7 +11,7 @@ use crate::check::ClientKind;
 use crate::fault::{Fault, FaultEntry};
 use crate::plan::Plan;
 use crate::run;
-use crate::workload::client::{FleetSeek, FleetSend};
+use crate::workload::client::AppPlan;
 
 /// A failing plan on its way to become small.
 pub struct Shrinker<'a> {
@@ -71,24 +71,27 @@ impl Shrinker<'_> {
                 app.left_out = !kept.contains(&at);
             }
         });
-        let sends = fleet.apps.iter().enumerate();
-        let sends: Vec<(usize, FleetSend)> =
-            sends.flat_map(|(at, app)| app.sends.iter().map(move |send| (at, send.clone()))).collect();
-        self.drop_from("sends", sends, |plan, kept| {
-            for (at, app) in plan.fleet.iter_mut().flat_map(|fleet| fleet.apps.iter_mut()).enumerate() {
-                app.sends = kept.iter().filter(|(of, _)| *of == at).map(|(_, send)| send.clone()).collect();
-            }
-        });
-        let seeks = fleet.apps.iter().enumerate();
-        let seeks: Vec<(usize, FleetSeek)> =
-            seeks.flat_map(|(at, app)| app.seeks.iter().map(move |seek| (at, *seek))).collect();
-        self.drop_from("seeks", seeks, |plan, kept| {
-            for (at, app) in plan.fleet.iter_mut().flat_map(|fleet| fleet.apps.iter_mut()).enumerate() {
-                app.seeks = kept.iter().filter(|(of, _)| *of == at).map(|(_, seek)| *seek).collect();
-            }
-        });
+        self.drop_from_apps("sends", &fleet.apps, |app| &app.sends, |app| &mut app.sends);
+        self.drop_from_apps("seeks", &fleet.apps, |app| &app.seeks, |app| &mut app.seeks);
         self.drop_from("growth", fleet.growth, |plan, kept| {
             plan.fleet.iter_mut().for_each(|fleet| fleet.growth = kept.to_vec());
+        });
+    }
+
+    /// Leaves out of what each application does.
+    fn drop_from_apps<T: Clone>(
+        &mut self,
+        what: &str,
+        apps: &[AppPlan],
+        read: impl Fn(&AppPlan) -> &Vec<T>,
+        write: impl Fn(&mut AppPlan) -> &mut Vec<T>,
+    ) {
+        let all = apps.iter().enumerate();
+        let all = all.flat_map(|(at, app)| read(app).iter().map(move |one| (at, one.clone()))).collect();
+        self.drop_from(what, all, |plan, kept| {
+            for (at, app) in plan.fleet.iter_mut().flat_map(|fleet| fleet.apps.iter_mut()).enumerate() {
+                *write(app) = kept.iter().filter(|(of, _)| *of == at).map(|(_, one)| one.clone()).collect();
+            }
         });
     }
 

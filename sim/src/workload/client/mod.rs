@@ -164,7 +164,8 @@ impl App {
 
     /// Passes on what the machine wants, and takes what it tells.
     fn pass_on(&mut self, now: Now, env: &mut AppEnv<'_>) {
-        for effect in std::mem::take(&mut self.effects) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
             match effect {
                 Effect::Dial { conn, peer } => {
                     if let Some(name) = self.options.brokers.get(&*peer.address) {
@@ -188,6 +189,9 @@ impl App {
                 Effect::Emit(event) => self.on_event(now, event, env),
             }
         }
+        debug_assert!(self.effects.is_empty(), "what a machine tells makes it do nothing");
+        // The buffer goes back, so that a turn allocates none.
+        self.effects = effects;
     }
 
     fn on_event(&mut self, now: Now, event: ClientEvent, env: &mut AppEnv<'_>) {
