@@ -16,7 +16,7 @@
 //! **The master** puts in the whole tables once it is known to have a Gantry slave: when one asks for its epochs, and at each of
 //! its starts as long as its log holds such messages; and anew when retention has removed them. From then on changes go in
 //! once a turn, [`super::BrokerConfig::metadata_interval`] apart at least: the first one after a quiet time in the turn that made
-//! it. While nothing changes nothing is written. Of topics, only what is durable goes in.
+//! it. While nothing changes nothing is written. Of topics, only what is durable goes in. A clean stop puts in what is left.
 //!
 //! **A slave** keeps how far it has taken them in the journal of offsets, and moves that on only when what it took is in its
 //! files; so after every crash it goes on from there, and taking something twice changes nothing. A broker also reads on as it
@@ -303,6 +303,16 @@ impl Carry {
 impl Broker {
     /// A master writes what has changed. Before the store settles, so that it is written in this turn.
     pub(super) fn settle_carrying<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        self.carry_changes(now, now.mono >= self.carry.due(self.config.metadata_interval), env.disk);
+    }
+
+    /// The same as the store is about to take nothing more, however short a time ago the last change went in: whoever is made the master
+    /// after a clean stop knows of every commit.
+    pub(super) fn carry_last<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+        self.carry_changes(now, true, env.disk);
+    }
+
+    fn carry_changes(&mut self, now: Now, is_due: bool, disk: &mut impl Disk) {
         if !self.delivers() || !self.config.metadata_in_log {
             return;
         }
@@ -313,11 +323,11 @@ impl Broker {
         if self.carry.outbox.is_empty() {
             if core::mem::take(&mut self.carry.is_whole_due) {
                 self.write_whole();
-            } else if self.has_uncarried() && now.mono >= self.carry.due(self.config.metadata_interval) {
+            } else if is_due && self.has_uncarried() {
                 self.write_changes();
             }
         }
-        self.append_carried(now, env.disk);
+        self.append_carried(now, disk);
     }
 
     /// Begins, ends, or begins anew.

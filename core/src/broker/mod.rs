@@ -468,6 +468,7 @@ impl Broker {
             Phase::Leaving { until } => {
                 if self.register.has_left() || until <= now.mono {
                     self.release_pulls(now, env);
+                    self.carry_last(now, env);
                     self.offsets.flush_now();
                     self.delays.flush_now();
                     self.store.stop(now, env);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use gantry_core::broker::store::FlushMode;
-use gantry_core::broker::{BrokerConfig, BrokerRole};
+use gantry_core::broker::{BrokerCommand, BrokerConfig, BrokerRole};
+use gantry_core::io::Input;
 use gantry_core::wire::code::{request_code, response_code};
 use gantry_core::wire::{Command, Ext};
 
@@ -47,6 +48,22 @@ fn a_commit_is_at_the_slave_as_soon_as_the_log_is() {
         assert_eq!(pair.slave.committed("G", "T", 0), Some(offset), "also back");
     }
     assert!(pair.slave.broker().has_carried_tables());
+}
+
+#[test]
+fn a_master_that_stops_leaves_its_slave_every_commit() {
+    let mut pair = pair();
+    for body in ["one", "two"] {
+        pair.send("T", body);
+    }
+    // The first goes into the log at once, the second would a tenth of a second later.
+    for offset in [1, 2] {
+        commit_at(pair.master(), offset);
+    }
+    pair.master().input(Input::Command(BrokerCommand::Stop));
+    pair.pass(Duration::from_secs(10));
+    assert!(pair.master().broker().store().is_stopped());
+    assert_eq!(pair.slave.committed("G", "T", 0), Some(2));
 }
 
 #[test]

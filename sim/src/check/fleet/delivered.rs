@@ -2,8 +2,8 @@
 //! group that shares its queues out was handed to a member of it that was content with it, or is in the group's dead-letter
 //! queue; and there only after it had come as often as the group allows. Of a broadcast each member that is in the world had
 //! every message. Where a group is still at work on a queue in the end, the rest of it may be to come: what piled up while a broker stood
-//! still takes its time, and more of it where an application has its hands full. So it is with what an application gave back: it may
-//! wait for its delay, or in a retry queue that the group is at work on.
+//! still takes its time, and more of it where an application has its hands full or one of the queue's messages in them. So it is with
+//! what an application gave back: it may wait for its delay, or in a retry queue that the group is at work on.
 //!
 //! Does not verify: how often something came twice, and how soon it came; nor what a message went through on its way back.
 
@@ -115,6 +115,8 @@ struct Work<'a> {
     settled: BTreeMap<(usize, &'a MessageQueue), (Instant, HostId)>,
     /// Hosts whose applications have their hands full, and for how long that may be.
     full: BTreeMap<HostId, Duration>,
+    /// Until when something of a queue may be in a hand that is at work: its queue may be full of what comes behind it.
+    in_hand: BTreeMap<(usize, &'a MessageQueue), Instant>,
     /// What it has settled there.
     through: BTreeSet<(usize, &'a MessageQueue, i64)>,
     /// When it last gave a message back.
@@ -136,15 +138,18 @@ impl<'a> Work<'a> {
     }
 
     /// Takes what nobody has settled.
-    fn hold(&mut self, case: &Case<'_>, held: &HeldNow<'_>) {
-        let mut in_hand: BTreeMap<HostId, usize> = BTreeMap::new();
+    fn hold(&mut self, case: &Case<'_>, held: &HeldNow<'a>) {
+        let mut deliveries: BTreeMap<HostId, usize> = BTreeMap::new();
         for ((host, life, _), held) in &held.held {
             let Some((group, group_plan)) = case.group_of(*host) else { continue };
             if case.story.lives_at(*host, case.plan.ends_at) == Some(*life) {
-                let count = in_hand.entry(*host).or_default();
+                let slow = group_plan.pace.slow;
+                let until = self.in_hand.entry((group, held.queue)).or_default();
+                *until = (held.at + slow).max(*until);
+                let count = deliveries.entry(*host).or_default();
                 *count += 1;
                 if *count >= group_plan.deliveries_max {
-                    self.full.insert(*host, group_plan.pace.slow);
+                    self.full.insert(*host, slow);
                 }
             }
             for id in held.messages.iter().filter_map(|handed| handed.id) {
@@ -155,6 +160,9 @@ impl<'a> Work<'a> {
     }
 
     fn is_on(&self, group: usize, queue: &MessageQueue, ends: Instant) -> bool {
+        if self.in_hand.get(&(group, queue)).is_some_and(|until| *until + AT_WORK > ends) {
+            return true;
+        }
         // Who has his hands full takes nothing of a queue until the slowest of it is done.
         let full = |host| self.full.get(host).copied().unwrap_or(Duration::ZERO);
         self.settled.get(&(group, queue)).is_some_and(|(last, host)| *last + AT_WORK + full(host) > ends)
