@@ -307,9 +307,10 @@ impl Broker {
     }
 
     /// The same as the store is about to take nothing more, however short a time ago the last change went in: whoever is made the master
-    /// after a clean stop knows of every commit.
-    pub(super) fn carry_last<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) {
+    /// after a clean stop knows of every commit. False when the log does not take it now.
+    pub(super) fn carry_last<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) -> bool {
         self.carry_changes(now, true, env.disk);
+        self.carry.outbox.is_empty()
     }
 
     fn carry_changes(&mut self, now: Now, is_due: bool, disk: &mut impl Disk) {

@@ -467,8 +467,11 @@ impl Broker {
             }
             Phase::Leaving { until } => {
                 if self.register.has_left() || until <= now.mono {
+                    let is_carried = self.carry_last(now, env);
+                    if !is_carried && now.mono < until {
+                        return;
+                    }
                     self.release_pulls(now, env);
-                    self.carry_last(now, env);
                     self.offsets.flush_now();
                     self.delays.flush_now();
                     self.store.stop(now, env);
