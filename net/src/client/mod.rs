@@ -36,8 +36,9 @@ use std::fmt;
 pub use compress::Compression;
 pub use consumer::{Assignments, Consumer, ConsumerBuilder, Incoming};
 pub use gantry_core::client::{
-    AskError, Batching, ConsumeError, Filter, Message, MessageError, Pulled, Receipt, Received, RequestError,
-    Resolution, RoomNames, RoomResolver, SendError, SendStatus, Start, Strategy, Target, property,
+    AskError, Batching, ConsumeError, Filter, Message, MessageError, Properties, Pulled, Receipt, Received,
+    RequestError, Resolution, RoomNames, RoomResolver, SendError, SendStatus, Start, Strategy, Target,
+    property,
 };
 pub use gantry_core::wire::body::MessageQueue;
 pub use producer::{Producer, ProducerBuilder, SendOptions};
