@@ -304,6 +304,11 @@ impl Ledger {
         self.betrayed
     }
 
+    /// Whether the body of the message there is damaged in the master's log.
+    pub fn is_damaged(&self, physical: u64) -> bool {
+        self.damaged.contains_key(&physical)
+    }
+
     /// Whether a start may have cut the master's log, because a body was damaged.
     pub fn may_be_cut(&self) -> bool {
         self.may_be_cut

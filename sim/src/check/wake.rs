@@ -1,5 +1,5 @@
-//! Verifies: a pull that is held is answered soon after a message that it waits for was acknowledged, and is never held
-//! longer than it asked for. Time counts while the broker runs.
+//! Verifies: a pull that is held is answered soon after a message that it waits for was acknowledged, unless its body is damaged, and
+//! is never held longer than it asked for. Time counts while the broker runs.
 //!
 //! Does not verify: how soon while the broker's disk is slowed down by a fault.
 
@@ -25,6 +25,8 @@ struct Held {
     /// Answered by then, for this reason.
     due: Instant,
     why: Why,
+    /// Where the message lies that it waits for.
+    message: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +47,12 @@ impl Wake {
         let Some(running) = cx.ledger.running_since(cx.setup.cast.master) else { return Ok(()) };
         for (key, held) in &self.held {
             let due = held.due.max(running + WAKE_LIMIT);
-            if cx.at <= due || cx.setup.is_disk_slow(cx.setup.cast.master, running.max(held.due), cx.at) {
+            // What is damaged is passed over, and the pull waits for what comes behind it.
+            let is_passed = held.message.is_some_and(|physical| cx.ledger.is_damaged(physical));
+            if cx.at <= due
+                || is_passed
+                || cx.setup.is_disk_slow(cx.setup.cast.master, running.max(held.due), cx.at)
+            {
                 continue;
             }
             let why = match held.why {
@@ -73,8 +80,8 @@ impl Checker for Wake {
         match told {
             Told::PullTaken { key, queue, offset, suspend } => {
                 let due = cx.at + *suspend + HOLD_SLACK;
-                self.held
-                    .insert(*key, Held { queue: *queue, offset: *offset, due, why: Why::HeldLongEnough });
+                let why = Why::HeldLongEnough;
+                self.held.insert(*key, Held { queue: *queue, offset: *offset, due, why, message: None });
             }
             Told::PullAnswered { key, .. } => {
                 if self.held.remove(key).is_some_and(|held| held.why == Why::MessageThere) {
@@ -85,12 +92,14 @@ impl Checker for Wake {
                 self.held.remove(key);
             }
             Told::Forgotten => self.held.clear(),
-            Told::Stored { queue, offset, messages, .. } => {
-                let end = offset + messages.len() as i64;
+            Told::Stored { queue, offset, physical, .. } => {
+                let whole = |physical: &&u64| !cx.ledger.is_damaged(**physical);
                 for held in self.held.values_mut() {
-                    let waits = held.queue == *queue && held.offset < end;
-                    if waits && held.why == Why::HeldLongEnough {
+                    let before = usize::try_from(held.offset - offset).unwrap_or(0);
+                    let message = physical.iter().skip(before).find(whole).copied();
+                    if held.queue == *queue && message.is_some() && held.why == Why::HeldLongEnough {
                         held.why = Why::MessageThere;
+                        held.message = message;
                         held.due = held.due.min(cx.at + WAKE_LIMIT);
                     }
                 }
