@@ -143,6 +143,9 @@ impl Takeover {
                 ];
                 if second {
                     faults.push(entry(self.at, cut(SECOND)));
+                    // Whoever promotes one slave has the others leave the old master, or they take what it has sent in the meantime when
+                    // the cut is over.
+                    faults.push(entry(self.promoted_at, Fault::Reset { a: host, b: SECOND }));
                 }
                 faults
             }
