@@ -1,5 +1,5 @@
-//! Verifies: a pull that is held is answered soon after a message that it waits for was acknowledged, unless its body is damaged, and
-//! is never held longer than it asked for. Time counts while the broker runs.
+//! Verifies: a pull that is held is answered soon after a message that it waits for was acknowledged, and is never held longer than it
+//! asked for. A message whose body is damaged is passed over, and wakes nobody. Time counts while the broker runs.
 //!
 //! Does not verify: how soon while the broker's disk is slowed down by a fault.
 
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use gantry_core::time::{Duration, Instant};
 
+use super::ledger::Ledger;
 use super::told::{RequestKey, Told};
 use super::{Checker, Cx, Verdict, secs, stuck_because};
 use crate::history::Queue;
@@ -22,17 +23,23 @@ const HOLD_SLACK: Duration = Duration::from_secs(6);
 struct Held {
     queue: Queue,
     offset: i64,
-    /// Answered by then, for this reason.
-    due: Instant,
-    why: Why,
-    /// Where the message lies that it waits for.
-    message: Option<u64>,
+    /// Answered by then, whether a message came or not.
+    longest: Instant,
+    /// What was acknowledged since and is waited for: where it lies, and by when it has woken the pull.
+    messages: Vec<(u64, Instant)>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Why {
-    HeldLongEnough,
-    MessageThere,
+impl Held {
+    /// By when it is answered, and why.
+    fn due(&self, ledger: &Ledger) -> (Instant, &'static str) {
+        // The first that is whole is the first that was acknowledged, so that it is due before the others.
+        match self.messages.iter().find(|(physical, _)| !ledger.is_damaged(*physical)) {
+            Some(&(_, due)) if due < self.longest => {
+                (due, "a message that it waits for has been acknowledged")
+            }
+            _ => (self.longest, "it asked to be held no longer"),
+        }
+    }
 }
 
 /// See the [module](self).
@@ -46,24 +53,17 @@ impl Wake {
     fn check(&self, cx: &Cx<'_>) -> Verdict {
         let Some(running) = cx.ledger.running_since(cx.setup.cast.master) else { return Ok(()) };
         for (key, held) in &self.held {
-            let due = held.due.max(running + WAKE_LIMIT);
-            // What is damaged is passed over, and the pull waits for what comes behind it.
-            let is_passed = held.message.is_some_and(|physical| cx.ledger.is_damaged(physical));
-            if cx.at <= due
-                || is_passed
-                || cx.setup.is_disk_slow(cx.setup.cast.master, running.max(held.due), cx.at)
+            let (due, why) = held.due(cx.ledger);
+            if cx.at <= due.max(running + WAKE_LIMIT)
+                || cx.setup.is_disk_slow(cx.setup.cast.master, running.max(due), cx.at)
             {
                 continue;
             }
-            let why = match held.why {
-                Why::HeldLongEnough => "it asked to be held no longer",
-                Why::MessageThere => "a message that it waits for has been acknowledged",
-            };
             let what = format!(
                 "the pull {key:?} of {:?} from offset {} should have been answered by {}: {why}",
                 held.queue,
                 held.offset,
-                secs(due)
+                secs(due.max(running + WAKE_LIMIT))
             );
             return stuck_because(NAME, what);
         }
@@ -79,12 +79,12 @@ impl Checker for Wake {
     fn on_told(&mut self, cx: &Cx<'_>, told: &Told) -> Verdict {
         match told {
             Told::PullTaken { key, queue, offset, suspend } => {
-                let due = cx.at + *suspend + HOLD_SLACK;
-                let why = Why::HeldLongEnough;
-                self.held.insert(*key, Held { queue: *queue, offset: *offset, due, why, message: None });
+                let longest = cx.at + *suspend + HOLD_SLACK;
+                self.held
+                    .insert(*key, Held { queue: *queue, offset: *offset, longest, messages: Vec::new() });
             }
             Told::PullAnswered { key, .. } => {
-                if self.held.remove(key).is_some_and(|held| held.why == Why::MessageThere) {
+                if self.held.remove(key).is_some_and(|held| !held.messages.is_empty()) {
                     self.looked += 1;
                 }
             }
@@ -93,15 +93,10 @@ impl Checker for Wake {
             }
             Told::Forgotten => self.held.clear(),
             Told::Stored { queue, offset, physical, .. } => {
-                let whole = |physical: &&u64| !cx.ledger.is_damaged(**physical);
-                for held in self.held.values_mut() {
+                let due = cx.at + WAKE_LIMIT;
+                for held in self.held.values_mut().filter(|held| held.queue == *queue) {
                     let before = usize::try_from(held.offset - offset).unwrap_or(0);
-                    let message = physical.iter().skip(before).find(whole).copied();
-                    if held.queue == *queue && message.is_some() && held.why == Why::HeldLongEnough {
-                        held.why = Why::MessageThere;
-                        held.message = message;
-                        held.due = held.due.min(cx.at + WAKE_LIMIT);
-                    }
+                    held.messages.extend(physical.iter().skip(before).map(|physical| (*physical, due)));
                 }
             }
             Told::NotStored { .. }
