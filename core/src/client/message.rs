@@ -9,9 +9,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::wire::body::MessageQueue;
-use crate::wire::message::{
-    self, NAME_VALUE_SEPARATOR, PROPERTIES_BYTES_MAX, PROPERTY_SEPARATOR, Record, put_property,
-};
+use crate::wire::message::{self, PROPERTIES_BYTES_MAX, Record, put_property};
 
 /// Names of properties that have a meaning.
 pub mod property {
@@ -245,15 +243,15 @@ impl Properties {
 
     /// All of them, in the order that they have. Broken entries are passed over, as in RocketMQ.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.text
-            .split(char::from(PROPERTY_SEPARATOR))
-            .filter_map(|entry| entry.split_once(char::from(NAME_VALUE_SEPARATOR)))
-            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        // Separators are ASCII, so that whatever lies between two of them is UTF-8 like the whole.
+        message::properties(self.text.as_bytes())
+            .filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?)))
     }
 
     /// The value of one.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        let value = message::property(self.text.as_bytes(), name.as_bytes())?;
+        str::from_utf8(value).ok()
     }
 }
 
