@@ -61,6 +61,7 @@ probes! {
         BrokerConnectionClosed: "the name server drops a broker whose connection closed",
         NameServerSilent: "a name server does not answer a registration",
         NameServerLost: "the connection to a name server is lost",
+        MasterUnknown: "a name server knows no master and a slave asks it again soon",
         SegmentRolled: "a record does not fit and the log goes on in the next segment",
         SegmentNotReady: "an append needs a segment whose directory entry is not durable yet",
         SyncUnderWay: "a sync is wanted while one is under way: group commit",

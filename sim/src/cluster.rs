@@ -310,7 +310,8 @@ fn broker_config(plan: &Plan, id: i64) -> BrokerConfig {
     };
     if id > 0 {
         config = slave_of(config, id, CAST.master.0);
-        if plan.takeover.is_some() && plan.second {
+        let asks = if plan.takeover.is_some() { plan.second } else { plan.asks_for_master };
+        if asks {
             config.ha_master_addr = None;
         }
     }

@@ -252,6 +252,9 @@ pub struct Plan {
     /// Slaves poll their master for its tables, as RocketMQ's do, instead of taking them from its log.
     #[serde(default)]
     pub polls_tables: bool,
+    /// Slaves find their master through name servers, not by `haMasterAddress`.
+    #[serde(default)]
+    pub asks_for_master: bool,
     /// When old messages go.
     #[serde(default)]
     pub retention: Option<Retention>,
@@ -403,6 +406,7 @@ impl Plan {
             second: scenario.second_follower,
             takeover,
             polls_tables,
+            asks_for_master: root.fork("masters").one_in(2),
             retention,
             name_servers,
             names_start,

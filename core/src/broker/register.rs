@@ -15,7 +15,8 @@
 //! broker cannot account for ends in the whole table. At most one request is under way a server; changes made meanwhile go into
 //! the next.
 //!
-//! A slave registers without topics, each time: name servers take none from it, and it learns its master from the answer.
+//! A slave registers without topics, each time: name servers take none from it, and it learns its master from the answer. One that
+//! knows no master takes none away, and is asked again soon: it may have started after the slave and before the master.
 //!
 //! Absent on purpose: REGISTER_TOPIC_IN_NAMESRV for changes (`enableSingleTopicRegister`), `enableSplitRegistration`, and the
 //! order configuration in the answers, which RocketMQ's brokers copy into their topics and do not use.
@@ -49,6 +50,8 @@ const CHECKSUM_MASK: u32 = 0x7FFF_FFFF;
 pub(super) const MASTER_ID: i64 = 0;
 /// RocketMQ 5.0.0; name servers before it do not read the compressed form of brokers after it.
 const VERSION_5_0_0: i32 = 413;
+/// How often a slave asks for its master while none is there: as often as it would dial it.
+const MASTER_ASK_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum State {
@@ -237,9 +240,18 @@ impl Register {
         }
         server.pause = config.redial_min;
         server.knows = Some(request.then);
-        if let Ok(header) = RegisterBrokerResponse::decode(&response.ext) {
-            self.master =
-                MasterAddress { master_addr: header.master_addr, ha_server_addr: header.ha_server_addr };
+        if config.broker_id == MASTER_ID {
+            return true;
+        }
+        match RegisterBrokerResponse::decode(&response.ext) {
+            Ok(header) if header.ha_server_addr.as_deref().is_some_and(|address| !address.is_empty()) => {
+                self.master =
+                    MasterAddress { master_addr: header.master_addr, ha_server_addr: header.ha_server_addr };
+            }
+            Ok(_) | Err(_) => {
+                Probe::MasterUnknown.reached();
+                session.table_at = Some(now + MASTER_ASK_INTERVAL);
+            }
         }
         true
     }

@@ -14,6 +14,7 @@ pub mod delays;
 pub mod durability;
 pub mod ending;
 pub mod fleet;
+pub mod follows;
 pub mod kept;
 pub mod ledger;
 pub mod liveness;
@@ -403,6 +404,9 @@ impl Checkers {
         ];
         if setup.has_follower {
             checkers.push(Box::new(carried::Carried::default()));
+        }
+        if follows::Follows::fits(&setup) {
+            checkers.push(Box::new(follows::Follows::default()));
         }
         for server in &setup.name_servers {
             checkers.push(Box::new(routes::Routes::new(*server)));

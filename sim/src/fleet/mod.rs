@@ -265,7 +265,7 @@ fn broker_config(
     if host == layout.slave(at) {
         config.role = BrokerRole::Slave;
         config.broker_id = 1;
-        config.ha_master_addr = Some(address(layout.master(at), HA_PORT));
+        config.ha_master_addr = (!plan.asks_for_master).then(|| address(layout.master(at), HA_PORT));
     }
     plan.sizes.replicate(&mut config.ha);
     config.store = store_config(plan, config.store);

@@ -25,6 +25,8 @@ pub(crate) struct Pair {
     conns: u64,
     /// Bodies of the answers that named topics or groups, in bytes.
     tables: Vec<usize>,
+    /// Whether the name server that answers the slave knows a master.
+    master_is_known: bool,
 }
 
 pub(crate) fn slave_config() -> BrokerConfig {
@@ -39,8 +41,8 @@ pub(crate) fn slave_config() -> BrokerConfig {
 impl Pair {
     pub(crate) fn new(master: BrokerConfig, slave: BrokerConfig) -> Pair {
         let (master, slave) = (World::new(master), World::new(slave));
-        let mut pair =
-            Pair { master: Some(master), slave, wires: BTreeMap::new(), conns: 100, tables: Vec::new() };
+        let (wires, tables) = (BTreeMap::new(), Vec::new());
+        let mut pair = Pair { master: Some(master), slave, wires, conns: 100, tables, master_is_known: true };
         pair.pass(Duration::from_secs(5));
         pair
     }
@@ -113,10 +115,9 @@ impl Pair {
                     master.input(Input::Received { conn: *theirs, packet });
                 }
                 (None, Packet::Command(command)) if command.code == request_code::REGISTER_BROKER => {
-                    let header = RegisterBrokerResponse {
-                        ha_server_addr: Some(MASTER_HA.into()),
-                        master_addr: Some(MASTER.into()),
-                    };
+                    let told = |address: &str| self.master_is_known.then(|| address.into());
+                    let header =
+                        RegisterBrokerResponse { ha_server_addr: told(MASTER_HA), master_addr: told(MASTER) };
                     let answer = Command::response(command, response_code::SUCCESS, header.to_ext());
                     self.slave.input(Input::Received { conn, packet: Packet::Command(answer) });
                 }
@@ -348,6 +349,27 @@ fn with_its_master_gone_a_slave_serves_and_its_commits_come_home_later() {
     let _ = pair.master().call(client, commit("G", "T", 0, 2));
     pair.pass(Duration::from_secs(12));
     assert_eq!(pair.slave.committed("G", "T", 0), Some(2));
+}
+
+#[test]
+fn a_slave_keeps_its_master_where_name_servers_know_none_and_asks_for_one_that_it_does_not_know() {
+    let mut pair = Pair::new(config(), slave_config());
+    assert!(pair.slave.broker().is_following());
+    pair.master_is_known = false;
+    pair.pass(Duration::from_secs(31));
+    assert!(pair.slave.broker().is_following(), "a stream that works goes on");
+    let mut master = pair.lose_master().kill();
+    master.run();
+    pair.master = Some(master);
+    pair.pass(Duration::from_secs(6));
+    assert!(pair.slave.broker().is_following(), "it dials the one that it knew");
+
+    pair.restart_slave();
+    pair.pass(Duration::from_secs(8));
+    assert!(!pair.slave.broker().is_following(), "nobody has told it of a master");
+    pair.master_is_known = true;
+    pair.pass(Duration::from_secs(6));
+    assert!(pair.slave.broker().is_following(), "it asks again before the next beat");
 }
 
 /// A master that loses power before it has synced the second message, which its slave has.
