@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gantry_core::rng::Rng;
-use gantry_core::wire::code::request_code;
+use gantry_core::wire::code::{request_code, response_code};
+use gantry_core::wire::request::{
+    GetMaxOffsetRequest, Header, QueryConsumerOffsetRequest, UpdateConsumerOffsetRequest,
+};
 use gantry_core::wire::{Command as Packet, Ext};
 use gantry_net::client::{
-    ConsumeError, Consumer, Incoming, Message, MessageQueue, Producer, PullConsumer, Received, SendError,
-    SendStatus, Start, Target,
+    ConsumeError, Consumer, Incoming, Message, MessageQueue, Producer, PullConsumer, Receipt, Received,
+    SendError, SendStatus, Start, Target,
 };
 use gantry_sim::check::outside::{What, stored_at};
 use gantry_sim::check::told::Told;
@@ -33,6 +36,7 @@ const FAILS: u64 = 40;
 pub(crate) struct World {
     pub(crate) history: History,
     pub(crate) names: SocketAddr,
+    pub(crate) master: SocketAddr,
     /// Producers and the clerk go on until it is set.
     pub(crate) is_over: Arc<AtomicBool>,
     /// Members go on until it is set.
@@ -51,10 +55,11 @@ struct Place {
 }
 
 impl World {
-    pub(crate) fn new(history: &History, names: SocketAddr) -> World {
+    pub(crate) fn new(history: &History, names: SocketAddr, master: SocketAddr) -> World {
         World {
             history: history.clone(),
             names,
+            master,
             is_over: Arc::default(),
             is_read: Arc::default(),
             replaced: Arc::default(),
@@ -148,14 +153,18 @@ async fn send(
     let target = Target::Queue(MessageQueue::new(topic_name(0), "broker-a", queue));
     let result = producer.send_to(message, target).await;
     let error = result.as_ref().err().map(SendError::to_string);
+    let unexpected = |receipt: &Receipt| {
+        world.history.broken(format!("{id:?} to queue {queue} got {receipt:?}"));
+        Outcome::Unknown
+    };
     let outcome = match result {
-        Ok(receipt) if receipt.status == SendStatus::Ok && receipt.queue.queue_id == queue => {
-            stored_at(receipt.queue_offset, &receipt.offset_id)
-        }
-        Ok(receipt) => {
-            world.history.broken(format!("{id:?} to queue {queue} got {receipt:?}"));
-            Outcome::Unknown
-        }
+        Ok(receipt) if receipt.queue.queue_id == queue => match receipt.status {
+            SendStatus::Ok => stored_at(receipt.queue_offset, &receipt.offset_id),
+            // On the master alone: nothing is promised.
+            SendStatus::FlushSlaveTimeout | SendStatus::SlaveNotAvailable => Outcome::Unknown,
+            SendStatus::FlushDiskTimeout | SendStatus::Unacknowledged => unexpected(&receipt),
+        },
+        Ok(receipt) => unexpected(&receipt),
         Err(error) if error.may_be_stored() => Outcome::Unknown,
         // Those that say so must never appear.
         Err(SendError::Refused { code, .. }) => Outcome::Refused { code },
@@ -225,58 +234,99 @@ fn take(world: &World, message: Incoming, kept: &mut Vec<Incoming>, rng: &mut Rn
     message.ack();
 }
 
-/// Commits how far a queue goes, for a group of its own, and asks what is committed. Of a commit without an answer nobody knows when
-/// it is carried out: another group goes on then.
+/// A connection of the bare protocol, made anew after a failure: no late answer is taken for another one.
+struct Line {
+    to: SocketAddr,
+    open: Option<TcpStream>,
+    opaque: i32,
+}
+
+impl Line {
+    fn new(to: SocketAddr) -> Line {
+        Line { to, open: None, opaque: 0 }
+    }
+
+    fn ask(&mut self, code: i32, ext: Ext) -> io::Result<Packet> {
+        self.opaque += 1;
+        let request = Packet { opaque: self.opaque, ..Packet::request(code, ext) };
+        let mut stream = match self.open.take() {
+            Some(stream) => stream,
+            None => TcpStream::connect(self.to)?,
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let answer = ask_on(&mut stream, request)?;
+        self.open = Some(stream);
+        Ok(answer)
+    }
+
+    /// An offset, if it is there.
+    fn ask_offset(&mut self, code: i32, ext: Ext) -> io::Result<Option<i64>> {
+        let answer = self.ask(code, ext)?;
+        match answer.code {
+            response_code::SUCCESS => {
+                let offset = answer.ext.get("offset").ok_or(io::ErrorKind::InvalidData)?;
+                offset.parse().map(Some).map_err(io::Error::other)
+            }
+            response_code::QUERY_NOT_FOUND => Ok(None),
+            _ => Err(io::Error::other(format!("{answer:?}"))),
+        }
+    }
+}
+
+/// Commits how far a queue goes, for a group of its own, and asks what is committed: the master, whatever a slave takes meanwhile. Of
+/// a commit without an answer nobody knows when it is carried out: another group goes on then.
 pub(crate) fn keep_offsets(world: &World) {
     let reader = Reader::Group;
-    block_on(async {
-        for number in 0_u8..=u8::MAX {
-            let builder = PullConsumer::builder().group(format!("clerks-{number}"));
-            let clerk = builder.name_servers(world.names.to_string()).build().await.unwrap();
-            let place = MessageQueue::new(topic_name(0), "broker-a", i32::from(number) % QUEUES);
-            // The group has its own name among the queues.
-            let queue = Queue { topic: number, id: place.queue_id };
-            let tell = |told| world.history.add(CAST.master, What::Told(told));
-            while !world.is_over() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                if let Ok(value) = clerk.max_offset(&place).await {
-                    tell(Told::OffsetTaken { reader, queue, value, certain: false });
-                    if clerk.commit(&place, value).await.is_err() {
-                        break;
-                    }
-                    tell(Told::OffsetTaken { reader, queue, value, certain: true });
+    let mut line = Line::new(world.master);
+    for number in 0_u8..=u8::MAX {
+        let (group, topic, queue_id) =
+            (format!("clerks-{number}"), topic_name(0), i32::from(number) % QUEUES);
+        // The group has its own name among the queues.
+        let queue = Queue { topic: number, id: queue_id };
+        let tell = |told| world.history.add(CAST.master, What::Told(told));
+        while !world.is_over() {
+            std::thread::sleep(Duration::from_millis(20));
+            let question =
+                GetMaxOffsetRequest { topic: topic.as_str().into(), queue_id, ..Default::default() };
+            let end = line.ask_offset(request_code::GET_MAX_OFFSET, question.to_ext());
+            if let Ok(Some(value)) = end {
+                tell(Told::OffsetTaken { reader, queue, value, certain: false });
+                let commit = UpdateConsumerOffsetRequest {
+                    consumer_group: group.as_str().into(),
+                    topic: topic.as_str().into(),
+                    queue_id,
+                    commit_offset: value,
+                };
+                let taken = line.ask(request_code::UPDATE_CONSUMER_OFFSET, commit.to_ext());
+                if !taken.is_ok_and(|taken| taken.code == response_code::SUCCESS) {
+                    break;
                 }
-                if let Ok(value) = clerk.committed(&place).await {
-                    tell(Told::OffsetTold { reader, queue, value });
-                }
+                tell(Told::OffsetTaken { reader, queue, value, certain: true });
             }
-            clerk.stop().await;
-            if world.is_over() {
-                return;
+            let question = QueryConsumerOffsetRequest {
+                consumer_group: group.as_str().into(),
+                topic: topic.as_str().into(),
+                queue_id,
+                set_zero_if_not_found: Some(false),
+            };
+            if let Ok(value) = line.ask_offset(request_code::QUERY_CONSUMER_OFFSET, question.to_ext()) {
+                tell(Told::OffsetTold { reader, queue, value });
             }
         }
-    });
+        if world.is_over() {
+            return;
+        }
+    }
 }
 
 /// Asks a name server for the route, again and again; the proxy in front of it writes down what it says.
 pub(crate) fn watch(world: &World) {
-    let mut open: Option<TcpStream> = None;
-    let mut opaque = 0;
+    let mut line = Line::new(world.names);
     while !world.is_over() {
         std::thread::sleep(Duration::from_millis(100));
-        opaque += 1;
         let topic = Ext::Fields(vec![("topic".into(), topic_name(0).into())]);
-        let request = Packet { opaque, ..Packet::request(request_code::GET_ROUTEINFO_BY_TOPIC, topic) };
-        let answer = || -> io::Result<TcpStream> {
-            let mut stream = match open.take() {
-                Some(stream) => stream,
-                None => TcpStream::connect(world.names)?,
-            };
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            ask_on(&mut stream, request)?;
-            Ok(stream)
-        };
-        open = answer().ok();
+        // Whoever cannot be asked is asked again.
+        let _ = line.ask(request_code::GET_ROUTEINFO_BY_TOPIC, topic);
     }
 }
 

@@ -1,6 +1,6 @@
-//! A name server and a broker, each a `gantry` process, with proxies in front of them, and what goes wrong with them.
+//! A name server, a master and its slave, each a `gantry` process, with proxies in front of them, and what goes wrong with them.
 //!
-//! The broker says that it lives at 127.0.0.2, where a proxy listens for 127.0.0.1: so clients come through it.
+//! The master says that it lives at 127.0.0.2, where proxies listen for 127.0.0.1: so clients and the slave come through them.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
@@ -42,6 +42,14 @@ pub(crate) enum Fault {
     HoldRegistration(Duration),
     /// A member leaves its group and another one comes.
     ReplaceMember,
+    KillSlave(Duration),
+    StopSlave(Duration),
+    /// The slave loses its connections for the log.
+    CutReplication,
+    /// The next that the master sends of its log is lost, and the connection with it.
+    LosePartOfLog,
+    /// Nothing of the log passes.
+    HoldReplication(Duration),
 }
 
 impl Fault {
@@ -58,6 +66,11 @@ impl Fault {
             7 => Fault::CutRegistration,
             8 => Fault::HoldRegistration(up_to(2_500)),
             9 => Fault::ReplaceMember,
+            10 => Fault::KillSlave(up_to(700)),
+            11 => Fault::StopSlave(up_to(2_500)),
+            12 => Fault::CutReplication,
+            13 => Fault::LosePartOfLog,
+            14 => Fault::HoldReplication(up_to(2_500)),
             // So long that its route must be seen to go.
             _ => Fault::KillBroker(Duration::from_millis(3_000)),
         }
@@ -66,7 +79,7 @@ impl Fault {
     /// What goes wrong in so long a time, each after a pause: everything once and a broker's death thrice, in any order, and then
     /// whatever is drawn.
     pub(crate) fn draw_all(rng: &mut Rng, time: Duration) -> Vec<(Duration, Fault)> {
-        const KINDS: u64 = 11;
+        const KINDS: u64 = 16;
         let mut kinds: Vec<u64> = (0..KINDS).chain([0]).collect();
         for last in (1..kinds.len()).rev() {
             kinds.swap(last, usize::try_from(rng.below(last as u64 + 1)).unwrap());
@@ -90,16 +103,24 @@ impl Fault {
             | Fault::StopBroker(time)
             | Fault::StopNameServer(time)
             | Fault::HoldClients(time)
-            | Fault::HoldRegistration(time) => time,
-            Fault::CutClients | Fault::LoseAnswer | Fault::CutRegistration | Fault::ReplaceMember => {
-                Duration::ZERO
-            }
+            | Fault::HoldRegistration(time)
+            | Fault::KillSlave(time)
+            | Fault::StopSlave(time)
+            | Fault::HoldReplication(time) => time,
+            Fault::CutClients
+            | Fault::LoseAnswer
+            | Fault::CutRegistration
+            | Fault::ReplaceMember
+            | Fault::CutReplication
+            | Fault::LosePartOfLog => Duration::ZERO,
         }
     }
 }
 
 struct Role {
     host: HostId,
+    /// Of the program's roles.
+    role: &'static str,
     name: &'static str,
     lives: u32,
     process: Option<Gantry>,
@@ -110,11 +131,16 @@ pub(crate) struct Cluster {
     history: History,
     broker_port: u16,
     namesrv: Role,
-    broker: Role,
+    master: Role,
+    slave: Role,
     /// Between clients and broker.
     front: Proxy,
+    /// Between slave and broker.
+    replication: Proxy,
     /// Between broker and name server.
     registration: Proxy,
+    /// Between slave and name server.
+    slave_registration: Proxy,
     /// Between clients and name server.
     names: Proxy,
 }
@@ -124,36 +150,64 @@ impl Cluster {
         let (namesrv_port, broker_port) = (free_port(), free_broker_port());
         let local = |host: u8, port: u16| SocketAddr::from(([127, 0, 0, host], port));
         let name_server = local(1, namesrv_port);
-        let registration = Proxy::new(local(1, 0), name_server, Some(history));
-        let names = Proxy::new(local(1, 0), name_server, Some(history));
-        let front = Proxy::new(local(2, broker_port), local(1, broker_port), None);
-        let store = home.join("store");
-        let namesrv_conf = format!("listenPort={namesrv_port}\nbindAddress=127.0.0.1\n");
-        let broker_conf = format!(
-            "brokerName=broker-a\nlistenPort={broker_port}\nbindAddress=127.0.0.1\nbrokerIP1=127.0.0.2\n\
-             brokerIP2=127.0.0.1\nnamesrvAddr={}\nstorePathRootDir={}\nmappedFileSizeCommitLog=1048576\n\
-             maxMessageSize=65536\nmaxIndexNum=1000\nmaxHashSlotNum=100\nautoCreateTopicEnable=false\n",
-            registration.address,
-            store.display()
-        );
-        for (name, text) in [("namesrv", namesrv_conf), ("broker", broker_conf)] {
-            fs::write(home.join(name).with_extension("conf"), text).unwrap();
-        }
-        let role = |host, name| Role { host, name, lives: 0, process: None };
+        let watched = || Proxy::new(local(1, 0), name_server, Some(history));
+        let role = |host, role, name| Role { host, role, name, lives: 0, process: None };
         let mut cluster = Cluster {
             home: home.to_owned(),
             history: history.clone(),
             broker_port,
-            namesrv: role(CAST.name_server, "namesrv"),
-            broker: role(CAST.master, "broker"),
-            front,
-            registration,
-            names,
+            namesrv: role(CAST.name_server, "namesrv", "namesrv"),
+            master: role(CAST.master, "broker", "master"),
+            slave: role(CAST.follower, "broker", "slave"),
+            front: Proxy::new(local(2, broker_port), local(1, broker_port), None),
+            replication: Proxy::new(local(2, broker_port + 1), local(1, broker_port + 1), None),
+            registration: watched(),
+            slave_registration: watched(),
+            names: watched(),
         };
-        cluster.namesrv.start(&cluster.home, history);
-        cluster.broker.start(&cluster.home, history);
+        cluster.configure("namesrv", &format!("listenPort={namesrv_port}\nbindAddress=127.0.0.1\n"));
+        cluster.configure_master("SYNC_MASTER", "store");
+        let (slave_port, registers_at) = (free_broker_port(), cluster.slave_registration.address);
+        let slave = format!("brokerId=1\nlistenPort={slave_port}\nbrokerIP1=127.0.0.1\n");
+        cluster.configure_broker("slave", registers_at, "SLAVE", "slave-store", &slave);
+        for role in [&mut cluster.namesrv, &mut cluster.master, &mut cluster.slave] {
+            role.start(home, history);
+        }
         cluster.make_topic();
         cluster
+    }
+
+    fn configure(&self, name: &str, text: &str) {
+        fs::write(self.home.join(name).with_extension("conf"), text).unwrap();
+    }
+
+    fn configure_broker(&self, name: &str, names: SocketAddr, role: &str, store: &str, further: &str) {
+        let text = format!(
+            "brokerName=broker-a\nbrokerRole={role}\nbindAddress=127.0.0.1\nnamesrvAddr={names}\n\
+             storePathRootDir={}\nmappedFileSizeCommitLog=1048576\nmaxMessageSize=65536\nmaxIndexNum=1000\n\
+             maxHashSlotNum=100\nautoCreateTopicEnable=false\n{further}",
+            self.home.join(store).display()
+        );
+        self.configure(name, &text);
+    }
+
+    fn configure_master(&self, role: &str, store: &str) {
+        let port = self.broker_port;
+        let further = format!("brokerId=0\nlistenPort={port}\nbrokerIP1=127.0.0.2\nbrokerIP2=127.0.0.2\n");
+        self.configure_broker("master", self.registration.address, role, store, &further);
+    }
+
+    /// The master dies for good, and the slave goes with it: what it has in its store becomes the master's.
+    pub(crate) fn take_over(&mut self) {
+        self.master.die(&self.history);
+        self.slave.die(&self.history);
+        self.configure_master("ASYNC_MASTER", "slave-store");
+        self.master.start(&self.home, &self.history);
+    }
+
+    /// Where clients find the master.
+    pub(crate) fn master(&self) -> SocketAddr {
+        self.front.address
     }
 
     /// Where clients find the name server.
@@ -182,9 +236,9 @@ impl Cluster {
 
     pub(crate) fn suffer(&mut self, fault: Fault) {
         match fault {
-            Fault::KillBroker(down) => self.broker.kill(&self.home, &self.history, down),
+            Fault::KillBroker(down) => self.master.kill(&self.home, &self.history, down),
             Fault::KillNameServer(down) => self.namesrv.kill(&self.home, &self.history, down),
-            Fault::StopBroker(time) => self.broker.pause(&self.history, time),
+            Fault::StopBroker(time) => self.master.pause(&self.history, time),
             Fault::StopNameServer(time) => self.namesrv.pause(&self.history, time),
             Fault::CutClients => self.front.cut(),
             Fault::CutRegistration => self.registration.cut(),
@@ -192,12 +246,17 @@ impl Cluster {
             Fault::HoldClients(time) => hold(&self.front, time),
             Fault::HoldRegistration(time) => hold(&self.registration, time),
             Fault::ReplaceMember => {}
+            Fault::KillSlave(down) => self.slave.kill(&self.home, &self.history, down),
+            Fault::StopSlave(time) => self.slave.pause(&self.history, time),
+            Fault::CutReplication => self.replication.cut(),
+            Fault::LosePartOfLog => self.replication.lose_answer(),
+            Fault::HoldReplication(time) => hold(&self.replication, time),
         }
     }
 
-    /// Ends both as an operator does; what they logged.
+    /// Ends those that are left as an operator does; what all of them logged.
     pub(crate) fn stop(mut self) -> Vec<String> {
-        [&mut self.broker, &mut self.namesrv].map(|role| role.stop(&self.home)).into()
+        [&mut self.master, &mut self.namesrv, &mut self.slave].map(|role| role.stop(&self.home)).into()
     }
 }
 
@@ -213,7 +272,7 @@ impl Role {
     }
 
     fn command(&self, home: &Path) -> Command {
-        let mut command = gantry([self.name, "-c"]);
+        let mut command = gantry([self.role, "-c"]);
         let log: File = OpenOptions::new().create(true).append(true).open(self.log(home)).unwrap();
         command
             .arg(home.join(self.name).with_extension("conf"))
@@ -232,11 +291,15 @@ impl Role {
     }
 
     fn kill(&mut self, home: &Path, history: &History, down: Duration) {
+        self.die(history);
+        std::thread::sleep(down);
+        self.start(home, history);
+    }
+
+    fn die(&mut self, history: &History) {
         // Dropping it is `kill -9`, and waits for the end.
         self.process = None;
         history.add(self.host, What::Died);
-        std::thread::sleep(down);
-        self.start(home, history);
     }
 
     fn pause(&mut self, history: &History, time: Duration) {
@@ -249,11 +312,12 @@ impl Role {
     }
 
     fn stop(&mut self, home: &Path) -> String {
-        let mut process = self.process.take().unwrap();
-        process.signal(Signal::TERM);
-        let status = process.child.wait().unwrap();
+        let status = self.process.take().map(|mut process| {
+            process.signal(Signal::TERM);
+            process.child.wait().unwrap()
+        });
         let log = fs::read_to_string(self.log(home)).unwrap();
-        assert!(status.success(), "the {} ends well: {log}", self.name);
+        assert!(status.is_none_or(|status| status.success()), "the {} ends well: {log}", self.name);
         log
     }
 }

@@ -1,11 +1,13 @@
 //! Real processes behind faulty proxies: a smaller sibling of the simulator, for the shell that it cannot see.
 //!
-//! A name server and a broker are killed with `kill -9`, stand still (SIGSTOP) and lose their connections, as a seed says, while
-//! producers, members of a group and others work through the Rust client. What they told is judged by the simulator's own checkers:
-//! see `gantry_sim::check::outside`. A seed names the faults, and not the run: threads and the kernel have their say.
+//! A name server, a synchronous master and its slave are killed with `kill -9`, stand still (SIGSTOP) and lose their connections, as a
+//! seed says, while producers, members of a group and others work through the Rust client. In the end the master dies for good and the
+//! slave's store takes its place: whatever was acknowledged has to be there. What all of them told is judged by the simulator's own
+//! checkers: see `gantry_sim::check::outside`. A seed names the faults, and not the run: threads and the kernel have their say.
 //!
-//! `REALITY_SEED` (1): which faults. `REALITY_SECONDS` (15): how long they go on. From 150 on the first of them is a broker that stands
+//! `REALITY_SEED` (1): which faults. `REALITY_SECONDS` (20): how long they go on. From 150 on the first of them is a broker that stands
 //! still for 135 s, so that a name server forgets it, 120 s after it was last heard and not before. No setting makes that shorter.
+//! `REALITY_HOME`: an empty directory where stores and logs stay; otherwise they go.
 #![allow(clippy::unwrap_used)] // a test that panics has failed, as it should
 
 mod clients;
@@ -16,6 +18,7 @@ mod program;
 mod proxy;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -55,7 +58,7 @@ fn unread(history: &History) -> usize {
 
 #[test]
 fn promises_hold_for_real_processes() {
-    let (seed, seconds) = (setting("REALITY_SEED", 1), setting("REALITY_SECONDS", 15));
+    let (seed, seconds) = (setting("REALITY_SEED", 1), setting("REALITY_SECONDS", 20));
     let rng = Rng::from_seed(seed);
     let mut faults = Fault::draw_all(&mut rng.fork("faults"), Duration::from_secs(seconds));
     if seconds > FORGOTTEN.as_secs() + 10 {
@@ -63,10 +66,11 @@ fn promises_hold_for_real_processes() {
         faults.insert(0, (Duration::from_secs(1), Fault::StopBroker(FORGOTTEN)));
     }
     println!("REALITY_SEED={seed} REALITY_SECONDS={seconds}: {} faults", faults.len());
-    let home = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let home = std::env::var_os("REALITY_HOME").map_or(scratch.path().to_owned(), PathBuf::from);
     let history = History::new();
-    let mut cluster = Cluster::start(home.path(), &history);
-    let world = World::new(&history, cluster.names());
+    let mut cluster = Cluster::start(&home, &history);
+    let world = World::new(&history, cluster.names(), cluster.master());
     let stored: Vec<usize> = std::thread::scope(|scope| {
         let world = &world;
         let producers: Vec<_> = (0..QUEUES)
@@ -92,6 +96,8 @@ fn promises_hold_for_real_processes() {
         world.is_over.store(true, Ordering::Relaxed);
         println!("{:?}: all is mended", history.now());
         let stored = producers.into_iter().map(|producer| producer.join().unwrap()).collect();
+        cluster.take_over();
+        println!("{:?}: the slave's store is the master's", history.now());
         let read = clients::audit(world);
         println!("{:?}: {read} messages are there", history.now());
         // What members keep and never consume comes to those after them.

@@ -94,7 +94,8 @@ impl Carried {
     fn on_master(&mut self, cx: &Cx<'_>, broker: &Broker) {
         let writer = self.writers.entry(cx.host).or_default();
         writer.seen_at = cx.at;
-        if broker.store().is_short_of_room() {
+        // Nor does it take anything while its key index waits for what slaves have not confirmed, where little may wait.
+        if broker.store().is_short_of_room() || !broker.store().takes_raw() {
             writer.stops.push(cx.at);
         }
         let end = broker.store().log_end();

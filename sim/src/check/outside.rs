@@ -278,7 +278,7 @@ mod tests {
         let field =
             |name: &'static str, value: &str| Ext::Fields(vec![(name.into(), value.to_owned().into())]);
         let register = Command::request(code::REGISTER_BROKER, field("brokerAddr", "b:1"));
-        let registers = name_server(Seen::Received { conn: broker, packet: register.into() });
+        let registers = name_server(Seen::Received { conn: broker, packet: register.clone().into() });
         let closed = name_server(Seen::Closed { conn: broker, why: CloseReason::Peer });
         let asks = |is_there: bool| {
             let question = Command::request(code::GET_ROUTEINFO_BY_TOPIC, field("topic", "topic-0"));
@@ -299,6 +299,10 @@ mod tests {
         assert_eq!(objects(gone().chain(asks(false))), None);
         assert_eq!(objects(gone().chain(asks(true)).chain(asks(false))), None, "within two seconds");
         assert_eq!(objects(gone().chain(asks(false)).chain(asks(true))), Some("routes"), "after four");
+        let registers_anew = name_server(Seen::Received { conn: ConnId(3), packet: register.into() });
+        let back = || gone().chain([registers_anew.clone()]);
+        assert_eq!(objects(back().chain(asks(false))), None, "the question may have come before");
+        assert_eq!(objects(back().chain(asks(true)).chain(asks(false))), Some("routes"), "after four");
         let paused = [(CAST.name_server, What::Paused)];
         assert_eq!(objects(gone().chain(paused).chain(asks(false)).chain(asks(true))), None);
     }

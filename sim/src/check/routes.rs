@@ -28,12 +28,15 @@ const SCAN: Duration = Duration::from_millis(10_050);
 struct Heard {
     at: Instant,
     conn: ConnId,
+    /// When it was first heard over this connection.
+    since: Instant,
 }
 
 /// A request under way, and what was known when it was taken: the name server answers at once, and other inputs of the same
 /// turn, seen before its answer leaves, come after it.
 #[derive(Debug)]
 struct Asked {
+    at: Instant,
     topic: String,
     heard: Rc<BTreeMap<String, Heard>>,
 }
@@ -100,7 +103,10 @@ impl Routes {
                         heard.at = at;
                     }
                 } else if command.code == code::REGISTER_BROKER {
-                    Rc::make_mut(&mut self.heard).insert(address.into_owned(), Heard { at, conn });
+                    let heard = Rc::make_mut(&mut self.heard);
+                    let known = heard.get(&*address).filter(|known| known.conn == conn);
+                    let since = known.map_or(at, |known| known.since);
+                    heard.insert(address.into_owned(), Heard { at, conn, since });
                 } else if let Some(heard) = Rc::make_mut(&mut self.heard).get_mut(&*address) {
                     heard.at = at;
                 }
@@ -119,7 +125,7 @@ impl Routes {
             }
             code::GET_ROUTEINFO_BY_TOPIC => {
                 if let Some(topic) = command.ext.get("topic") {
-                    let asked = Asked { topic: topic.into_owned(), heard: self.heard.clone() };
+                    let asked = Asked { at, topic: topic.into_owned(), heard: self.heard.clone() };
                     self.asked.insert((conn, command.opaque), asked);
                 }
             }
@@ -177,7 +183,9 @@ impl Routes {
     }
 
     fn on_answer(&mut self, cx: &Cx<'_>, conn: ConnId, command: &Command) -> Verdict {
-        let Some(Asked { topic, heard }) = self.asked.remove(&(conn, command.opaque)) else { return Ok(()) };
+        let Some(Asked { at: asked_at, topic, heard }) = self.asked.remove(&(conn, command.opaque)) else {
+            return Ok(());
+        };
         let addresses = match command.code {
             reply::SUCCESS => addresses(&command.body),
             reply::TOPIC_NOT_EXIST => BTreeSet::new(),
@@ -214,6 +222,10 @@ impl Routes {
             let Some(heard) = heard.get(address).filter(|heard| !self.is_ending(heard.conn)) else {
                 continue;
             };
+            // Seen late, the question may be older than a registration that was seen before it.
+            if asked_at < heard.since + self.late {
+                continue;
+            }
             self.looked += 1;
             if cx.at + cx.setup.drift(EXPIRY) < heard.at + EXPIRY && !loses_topics {
                 let what = format!(
@@ -224,7 +236,13 @@ impl Routes {
                 return unsafe_because(NAME, what);
             }
         }
-        self.shown.insert(topic, (cx.at, addresses));
+        // Of the turn that answered, whoever has gone and come back since is seen before the answer: it begins anew.
+        let goes_on = |address: &String| {
+            let asked = heard.get(address);
+            self.heard.get(address).is_some_and(|now| asked.is_none_or(|asked| asked.conn == now.conn))
+        };
+        let shown = addresses.into_iter().filter(goes_on).collect();
+        self.shown.insert(topic, (cx.at, shown));
         Ok(())
     }
 }
