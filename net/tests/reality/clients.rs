@@ -247,8 +247,12 @@ impl Line {
     }
 
     fn ask(&mut self, code: i32, ext: Ext) -> io::Result<Packet> {
+        self.send(Packet::request(code, ext))
+    }
+
+    fn send(&mut self, request: Packet) -> io::Result<Packet> {
         self.opaque += 1;
-        let request = Packet { opaque: self.opaque, ..Packet::request(code, ext) };
+        let request = Packet { opaque: self.opaque, ..request };
         let mut stream = match self.open.take() {
             Some(stream) => stream,
             None => TcpStream::connect(self.to)?,
@@ -273,43 +277,73 @@ impl Line {
     }
 }
 
+/// A group that commits how far a queue goes.
+struct Clerk<'a> {
+    line: &'a mut Line,
+    group: String,
+    queue_id: i32,
+}
+
+impl Clerk<'_> {
+    fn join(&mut self) -> bool {
+        let group = Packet::request(request_code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, Ext::None);
+        let group = group.with_body(format!(r#"{{"groupName":"{}"}}"#, self.group).into_bytes());
+        self.line.send(group).is_ok_and(|made| made.code == response_code::SUCCESS)
+    }
+
+    fn end(&mut self) -> io::Result<Option<i64>> {
+        let topic = topic_name(0).into();
+        let question = GetMaxOffsetRequest { topic, queue_id: self.queue_id, committed: None };
+        self.line.ask_offset(request_code::GET_MAX_OFFSET, question.to_ext())
+    }
+
+    fn commit(&mut self, value: i64) -> bool {
+        let commit = UpdateConsumerOffsetRequest {
+            consumer_group: self.group.as_str().into(),
+            topic: topic_name(0).into(),
+            queue_id: self.queue_id,
+            commit_offset: value,
+        };
+        let taken = self.line.ask(request_code::UPDATE_CONSUMER_OFFSET, commit.to_ext());
+        taken.is_ok_and(|taken| taken.code == response_code::SUCCESS)
+    }
+
+    fn committed(&mut self) -> io::Result<Option<i64>> {
+        let question = QueryConsumerOffsetRequest {
+            consumer_group: self.group.as_str().into(),
+            topic: topic_name(0).into(),
+            queue_id: self.queue_id,
+            set_zero_if_not_found: Some(false),
+        };
+        self.line.ask_offset(request_code::QUERY_CONSUMER_OFFSET, question.to_ext())
+    }
+}
+
 /// Commits how far a queue goes, for a group of its own, and asks what is committed: the master, whatever a slave takes meanwhile. Of
 /// a commit without an answer nobody knows when it is carried out: another group goes on then.
 pub(crate) fn keep_offsets(world: &World) {
     let reader = Reader::Group;
+    let pause = || std::thread::sleep(Duration::from_millis(20));
     let mut line = Line::new(world.master);
     for number in 0_u8..=u8::MAX {
-        let (group, topic, queue_id) =
-            (format!("clerks-{number}"), topic_name(0), i32::from(number) % QUEUES);
+        let queue_id = i32::from(number) % QUEUES;
+        let mut clerk = Clerk { line: &mut line, group: format!("clerks-{number}"), queue_id };
         // The group has its own name among the queues.
         let queue = Queue { topic: number, id: queue_id };
         let tell = |told| world.history.add(CAST.master, What::Told(told));
+        while !world.is_over() && !clerk.join() {
+            pause();
+        }
         while !world.is_over() {
-            std::thread::sleep(Duration::from_millis(20));
-            let question =
-                GetMaxOffsetRequest { topic: topic.as_str().into(), queue_id, ..Default::default() };
-            let end = line.ask_offset(request_code::GET_MAX_OFFSET, question.to_ext());
-            if let Ok(Some(value)) = end {
+            pause();
+            if let Ok(Some(value)) = clerk.end() {
                 tell(Told::OffsetTaken { reader, queue, value, certain: false });
-                let commit = UpdateConsumerOffsetRequest {
-                    consumer_group: group.as_str().into(),
-                    topic: topic.as_str().into(),
-                    queue_id,
-                    commit_offset: value,
-                };
-                let taken = line.ask(request_code::UPDATE_CONSUMER_OFFSET, commit.to_ext());
-                if !taken.is_ok_and(|taken| taken.code == response_code::SUCCESS) {
+                if !clerk.commit(value) {
                     break;
                 }
                 tell(Told::OffsetTaken { reader, queue, value, certain: true });
             }
-            let question = QueryConsumerOffsetRequest {
-                consumer_group: group.as_str().into(),
-                topic: topic.as_str().into(),
-                queue_id,
-                set_zero_if_not_found: Some(false),
-            };
-            if let Ok(value) = line.ask_offset(request_code::QUERY_CONSUMER_OFFSET, question.to_ext()) {
+            if let Ok(value) = clerk.committed() {
                 tell(Told::OffsetTold { reader, queue, value });
             }
         }

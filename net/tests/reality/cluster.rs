@@ -25,10 +25,10 @@ use super::proxy::Proxy;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// `kill -9`, and a start after this time.
-    KillBroker(Duration),
+    KillMaster(Duration),
     KillNameServer(Duration),
     /// SIGSTOP for this time.
-    StopBroker(Duration),
+    StopMaster(Duration),
     StopNameServer(Duration),
     /// Clients lose their connections to the broker.
     CutClients,
@@ -56,8 +56,8 @@ impl Fault {
     fn draw(kind: u64, rng: &mut Rng) -> Fault {
         let mut up_to = |millis: u64| Duration::from_millis(rng.below(millis));
         match kind {
-            0 => Fault::KillBroker(up_to(700)),
-            1 => Fault::StopBroker(up_to(2_500)),
+            0 => Fault::KillMaster(up_to(700)),
+            1 => Fault::StopMaster(up_to(2_500)),
             2 => Fault::KillNameServer(up_to(700)),
             3 => Fault::StopNameServer(up_to(2_500)),
             4 => Fault::CutClients,
@@ -72,11 +72,11 @@ impl Fault {
             13 => Fault::LosePartOfLog,
             14 => Fault::HoldReplication(up_to(2_500)),
             // So long that its route must be seen to go.
-            _ => Fault::KillBroker(Duration::from_millis(3_000)),
+            _ => Fault::KillMaster(Duration::from_millis(3_000)),
         }
     }
 
-    /// What goes wrong in so long a time, each after a pause: everything once and a broker's death thrice, in any order, and then
+    /// What goes wrong in so long a time, each after a pause: everything once and a master's death thrice, in any order, and then
     /// whatever is drawn.
     pub(crate) fn draw_all(rng: &mut Rng, time: Duration) -> Vec<(Duration, Fault)> {
         const KINDS: u64 = 16;
@@ -98,9 +98,9 @@ impl Fault {
 
     fn lasts(self) -> Duration {
         match self {
-            Fault::KillBroker(time)
+            Fault::KillMaster(time)
             | Fault::KillNameServer(time)
-            | Fault::StopBroker(time)
+            | Fault::StopMaster(time)
             | Fault::StopNameServer(time)
             | Fault::HoldClients(time)
             | Fault::HoldRegistration(time)
@@ -236,9 +236,9 @@ impl Cluster {
 
     pub(crate) fn suffer(&mut self, fault: Fault) {
         match fault {
-            Fault::KillBroker(down) => self.master.kill(&self.home, &self.history, down),
+            Fault::KillMaster(down) => self.master.kill(&self.home, &self.history, down),
             Fault::KillNameServer(down) => self.namesrv.kill(&self.home, &self.history, down),
-            Fault::StopBroker(time) => self.master.pause(&self.history, time),
+            Fault::StopMaster(time) => self.master.pause(&self.history, time),
             Fault::StopNameServer(time) => self.namesrv.pause(&self.history, time),
             Fault::CutClients => self.front.cut(),
             Fault::CutRegistration => self.registration.cut(),

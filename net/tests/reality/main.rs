@@ -63,7 +63,7 @@ fn promises_hold_for_real_processes() {
     let mut faults = Fault::draw_all(&mut rng.fork("faults"), Duration::from_secs(seconds));
     if seconds > FORGOTTEN.as_secs() + 10 {
         faults = Fault::draw_all(&mut rng.fork("faults"), Duration::from_secs(seconds) - FORGOTTEN);
-        faults.insert(0, (Duration::from_secs(1), Fault::StopBroker(FORGOTTEN)));
+        faults.insert(0, (Duration::from_secs(1), Fault::StopMaster(FORGOTTEN)));
     }
     println!("REALITY_SEED={seed} REALITY_SECONDS={seconds}: {} faults", faults.len());
     let scratch = tempfile::tempdir().unwrap();
@@ -125,6 +125,7 @@ fn promises_hold_for_real_processes() {
             panic!("REALITY_SEED={seed}: at {secs:?}: {violation:?}")
         }
     }
-    assert!(stored.iter().all(|stored| *stored > 50), "every producer stored something: {stored:?}");
+    // Not more: a slave that lost its stream comes back five seconds later, and meanwhile nothing is as safe as it was asked to be.
+    assert!(stored.iter().all(|stored| *stored > 10), "every producer stored something: {stored:?}");
     assert!(errors.is_empty(), "no log has an error: {errors:#?}");
 }
