@@ -17,7 +17,8 @@
 //!
 //! The generation is that of the JSON file whose commits it continues (its member `gantryGeneration`, which RocketMQ passes
 //! over, and loses when it writes the file: then the journal is older than the file and is ignored). While a new JSON file is on
-//! its way, commits go to the journals of both generations. Checksums are CRC-32; reading ends at the first that is wrong.
+//! its way, commits go to the journals of both generations. A broker that starts adds nothing to the journal that it finds, and serves
+//! when its own first JSON file is there. Checksums are CRC-32; reading ends at the first that is wrong.
 //!
 //! Absent on purpose: mending. A journal that cannot be written is given up until the next generation, with a warning.
 

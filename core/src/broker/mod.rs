@@ -529,7 +529,7 @@ impl Broker {
                 }
                 self.take_back();
             }
-            if !self.replication.is_slave() && !self.is_taken_back(now, env) {
+            if !self.is_taken_back(now, env) {
                 return;
             }
             self.phase = Phase::Ready;

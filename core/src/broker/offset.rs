@@ -93,6 +93,8 @@ pub(super) struct Offsets {
     journal: Option<Journal>,
     /// Of the file that is on its way.
     next_journal: Option<Journal>,
+    /// The first file of this life was written, or could not be.
+    is_begun: bool,
     records: Vec<u8>,
     key: String,
 }
@@ -123,6 +125,7 @@ impl Offsets {
             generation: 0,
             journal: None,
             next_journal: None,
+            is_begun: false,
             records: Vec::new(),
             key: String::new(),
         }
@@ -669,6 +672,7 @@ impl Offsets {
         disk: &mut impl Disk,
     ) -> Option<Result<(), DiskError>> {
         let outcome = self.file.on_synced(now, id, result)?;
+        self.is_begun = true;
         let obsolete = if result.is_ok() {
             self.generation += 1;
             core::mem::replace(&mut self.journal, self.next_journal.take())
@@ -679,6 +683,12 @@ impl Offsets {
             journal.remove(disk);
         }
         Some(outcome)
+    }
+
+    /// Whether commits may be acknowledged: they go to a journal that the next life reads, or there is none to be had. Until the first
+    /// file of this life is there, the next one reads the journal of the life before, to which nothing is added.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// When the file is to be written next.

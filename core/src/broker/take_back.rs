@@ -4,7 +4,8 @@
 //! the log grows past that place again, the next life would believe them: a group would pass over messages that it never saw, and a
 //! level messages that it never delivered. So a writer begins only when what it takes back is durable, as with its epoch.
 //!
-//! Absent on purpose: slaves. Their logs grow by their master's bytes, and its word on offsets comes with those.
+//! Slaves take nothing back: their logs grow by their master's bytes, and its word on offsets comes with those. But like every broker
+//! they serve only when there is a journal for what is committed.
 
 use super::persist::Generation;
 use super::{Broker, BrokerEvent};
@@ -39,21 +40,21 @@ impl Broker {
         self.taken_back = Some(taken);
     }
 
-    /// Whether what [`Broker::take_back`] found is durable.
+    /// Whether what [`Broker::take_back`] found is durable, and commits have a journal.
     pub(super) fn is_taken_back<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) -> bool {
         let Some(taken) = self.taken_back else { return false };
         let is_durable = |broker: &Broker| {
             broker.offsets.file.is_durable(taken.offsets) && broker.delays.file.is_durable(taken.delays)
         };
-        if is_durable(self) {
+        if self.offsets.is_begun() && (self.replication.is_slave() || is_durable(self)) {
             return true;
         }
         self.settle_progress(now, env);
         false
     }
 
-    /// Whether a writer waits for that.
+    /// Whether a broker that starts waits for that.
     pub(super) fn is_taking_back(&self) -> bool {
-        self.taken_back.is_some() && !self.replication.is_slave()
+        self.taken_back.is_some()
     }
 }

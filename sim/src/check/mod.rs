@@ -211,6 +211,13 @@ impl Setup {
         })
     }
 
+    /// Whether a broker refuses to start on a log that power loss has damaged, because its disk has no room for what lies behind the
+    /// damage. It says what to do, and nobody here does.
+    pub fn lacks_room_to_keep(&self, reason: &str) -> bool {
+        let is_bounded = self.retention.as_ref().is_some_and(|retention| retention.disk_bytes.is_some());
+        is_bounded && reason.contains("could not be kept aside") && reason.contains("make room")
+    }
+
     /// Whether nothing but want of descriptors lets `host`'s disk refuse something.
     pub fn lacks_descriptors_only(&self, host: HostId, at: Instant) -> bool {
         let mut refuses = false;
@@ -366,7 +373,8 @@ pub struct Checkers {
     ledger: Ledger,
     told: Vec<Told>,
     checkers: Vec<Box<dyn Checker>>,
-    /// The master has refused what a lying disk left it: nothing more is to be expected of this world.
+    /// The master has refused what a lying disk left it, or a broker what it cannot keep aside: nothing more is to be expected of this
+    /// world.
     refused: bool,
 }
 
@@ -453,7 +461,7 @@ impl Checkers {
         &self.ledger
     }
 
-    /// Whether the master has refused what a lying disk left it.
+    /// Whether a broker has refused what its disk left it.
     pub fn refused(&self) -> bool {
         self.refused
     }
@@ -502,8 +510,10 @@ impl Checkers {
 
 impl Observer for Checkers {
     fn observe(&mut self, at: Instant, host: HostId, fact: Fact<'_>) -> Option<Violation> {
-        let is_refusal = matches!(fact, Fact::Failed { restart: false, .. });
-        self.refused |= is_refusal && host == self.setup.cast.master && self.ledger.betrayed().is_some();
+        if let Fact::Failed { restart: false, reason } = &fact {
+            let is_betrayed = host == self.setup.cast.master && self.ledger.betrayed().is_some();
+            self.refused |= is_betrayed || self.setup.lacks_room_to_keep(reason);
+        }
         if self.refused {
             return None;
         }

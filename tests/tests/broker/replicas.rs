@@ -28,7 +28,7 @@ fn node_config(node: usize, role: BrokerRole) -> BrokerConfig {
     config.role = role;
     // The log holds what is sent here and nothing else.
     config.metadata_in_log = false;
-    config.broker_id = if role == BrokerRole::Slave { node as i64 } else { 0 };
+    config.broker_id = if role == BrokerRole::Slave { node as i64 + 1 } else { 0 };
     config
 }
 
