@@ -64,8 +64,9 @@ impl Checker for Follows {
         let Some(broker) = machine.downcast_ref::<Broker>().filter(|broker| !broker.is_master()) else {
             return Ok(());
         };
+        self.looked += 1;
         if broker.is_following() {
-            self.looked += u64::from(self.alone.remove(&cx.host).is_some());
+            self.alone.remove(&cx.host);
             return Ok(());
         }
         let alone = *self.alone.entry(cx.host).or_insert(cx.at);
