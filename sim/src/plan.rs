@@ -654,9 +654,9 @@ fn fault_plan(scenario: &Scenario, name_servers: u8, rng: &mut Rng) -> FaultPlan
             scenario.victims().contains(&it) && !spared.contains(&it)
         });
     }
-    let mut moments = Moment::ALL.to_vec();
+    let mut moments = Moment::or_usual(scenario.moments());
     let delays = |client: &ClientKind| matches!(client, ClientKind::Delayer | ClientKind::Retrier);
-    if scenario.clients.iter().any(delays) {
+    if scenario.moments().is_empty() && scenario.clients.iter().any(delays) {
         // As often as all others together: they are few, and seconds apart.
         moments.extend([Moment::Delivering; 8]);
     }

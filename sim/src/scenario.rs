@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::check::{ClientKind, Flush, Replication};
 use crate::digest::Digest;
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Moment};
 use crate::fleet::FleetShape;
 use crate::plan::Gone;
 
@@ -94,6 +94,8 @@ struct Faults {
     until_s: u64,
     #[serde(default = "usual_kinds")]
     kinds: Vec<FaultKind>,
+    #[serde(default)]
+    moments: Vec<Moment>,
     #[serde(default)]
     to: Vec<Victims>,
 }
@@ -272,6 +274,11 @@ impl Scenario {
     /// To whom; everybody when the list is empty. A seed draws who is spared, never the first of the list.
     pub fn victims(&self) -> &[Victims] {
         &self.faults.to
+    }
+
+    /// The moments at which brokers die, where they die at moments; the usual ones when the list is empty.
+    pub fn moments(&self) -> &[Moment] {
+        &self.faults.moments
     }
 
     /// Which.

@@ -219,12 +219,23 @@ impl Broker {
             self.topics.deletions.move_to(&topic, upto, self.topics.file.generation());
         }
         let Some(change) = self.shorter else { return true };
+        self.write_topics(now, out);
+        self.topics.file.is_durable(change)
+    }
+
+    /// Begins to write the topics' file, if it is to be written and the log has what its deletions count from.
+    pub(super) fn settle_topics(&mut self, now: Now, out: &mut Vec<crate::io::Effect<super::BrokerEvent>>) {
+        if self.topics.deletions.may_write(self.store.synced()) {
+            self.write_topics(now, out);
+        }
+    }
+
+    fn write_topics(&mut self, now: Now, out: &mut Vec<crate::io::Effect<super::BrokerEvent>>) {
         if self.topics.file.is_due(now.mono) {
             let id = SyncId(self.ids.next());
             let bytes = body::encode(&self.topics.wrapper());
             self.topics.file.begin(id, bytes, out);
         }
-        self.topics.file.is_durable(change)
     }
 }
 

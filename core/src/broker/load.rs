@@ -24,6 +24,10 @@ impl Broker {
         let source = load_file(path, disk, |bytes| self.topics.load(bytes))?;
         // A topic is in the file before anything is acknowledged in it; so one that only the store has was deleted.
         self.adopts_topics = source != Source::File || self.replication.is_slave();
+        if source != Source::File {
+            // From now on there is one.
+            self.topics.file.touch();
+        }
         self.epochs.load(disk).map_err(|error| format!("epochFileCheckpoint: not read: {error}"))?;
         self.known.load(disk).map_err(|error| format!("config/gantrySlaves.json: not read: {error}"))?;
         let path = self.groups.file.path();

@@ -538,11 +538,12 @@ impl Broker {
     }
 
     fn topics_deadline(&self) -> Option<Instant> {
+        let follows_log = || self.topics.deletions.may_write(self.store.synced());
         let may_write = match self.phase {
-            Phase::New | Phase::Recovering | Phase::Stopped => self.shorter.is_some(),
-            Phase::Ready | Phase::Leaving { .. } | Phase::Stopping => {
-                self.topics.deletions.may_write(self.store.synced())
+            Phase::New | Phase::Recovering | Phase::Stopped => {
+                self.shorter.is_some() || self.is_taking_back() && follows_log()
             }
+            Phase::Ready | Phase::Leaving { .. } | Phase::Stopping => follows_log(),
         };
         self.topics.file.deadline().filter(|_| may_write)
     }
@@ -637,10 +638,7 @@ impl Broker {
             |file: &mut ConfigFile, ids: &mut Ids, bytes: Vec<u8>, out: &mut Vec<Effect<BrokerEvent>>| {
                 file.begin(SyncId(ids.next()), bytes, out);
             };
-        if self.topics.file.is_due(now.mono) && self.topics.deletions.may_write(self.store.synced()) {
-            let bytes = body::encode(&self.topics.wrapper());
-            begin(&mut self.topics.file, &mut self.ids, bytes, env.out);
-        }
+        self.settle_topics(now, env.out);
         if self.groups.file.is_due(now.mono) {
             let bytes = body::encode(&self.groups.wrapper());
             begin(&mut self.groups.file, &mut self.ids, bytes, env.out);

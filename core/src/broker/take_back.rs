@@ -6,16 +6,20 @@
 //!
 //! Slaves take nothing back: their logs grow by their master's bytes, and its word on offsets comes with those. But like every broker
 //! they serve only when there is a journal for what is committed.
+//!
+//! A writer that found no topics.json begins only when there is one: else a topic that its first send was making when it died would be
+//! taken for one of a file that somebody lost, and come back with as many queues as that send had reached.
 
 use super::persist::Generation;
 use super::{Broker, BrokerEvent};
 use crate::io::{Disk, Env, Now};
 
-/// The changes that are to be durable: of `consumerOffset.json`, and of `delayOffset.json`.
+/// The changes that are to be durable: of `consumerOffset.json`, of `delayOffset.json`, and of `topics.json`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct TakenBack {
     offsets: Generation,
     delays: Generation,
+    topics: Generation,
 }
 
 impl Broker {
@@ -37,18 +41,24 @@ impl Broker {
             taken.delays = self.delays.file.touch();
             self.delays.flush_now();
         }
+        if self.adopts_topics {
+            taken.topics = self.topics.file.generation();
+        }
         self.taken_back = Some(taken);
     }
 
-    /// Whether what [`Broker::take_back`] found is durable, and commits have a journal.
+    /// Whether what [`Broker::take_back`] found is durable, commits have a journal, and topics a file.
     pub(super) fn is_taken_back<D: Disk>(&mut self, now: Now, env: &mut Env<'_, D, BrokerEvent>) -> bool {
         let Some(taken) = self.taken_back else { return false };
         let is_durable = |broker: &Broker| {
-            broker.offsets.file.is_durable(taken.offsets) && broker.delays.file.is_durable(taken.delays)
+            broker.offsets.file.is_durable(taken.offsets)
+                && broker.delays.file.is_durable(taken.delays)
+                && broker.topics.file.is_durable(taken.topics)
         };
         if self.offsets.is_begun() && (self.replication.is_slave() || is_durable(self)) {
             return true;
         }
+        self.settle_topics(now, env.out);
         self.settle_progress(now, env);
         false
     }

@@ -32,12 +32,15 @@ pub enum Moment {
     Delivering,
     /// Recovery, or what follows it: one of the first turns of a life.
     Recovering,
+    /// Requests come that it serves: the first ones of a life.
+    Begun,
     /// A slave is asked to be the master, or writes down that its epoch begins.
     Promoting,
 }
 
 impl Moment {
-    /// Those that come to every broker. A promotion comes to one, and once; deliveries come where somebody sends with a delay.
+    /// Those that come to every broker, where a scenario names none. A promotion comes to one, and once; deliveries come where
+    /// somebody sends with a delay; what a broker begins with matters where its disk is slow.
     pub const ALL: &[Moment] = &[
         Moment::Appended,
         Moment::Synced,
@@ -47,6 +50,26 @@ impl Moment {
         Moment::Committed,
         Moment::Recovering,
     ];
+
+    /// Those that a scenario names, or the usual ones.
+    pub fn or_usual(named: &[Moment]) -> Vec<Moment> {
+        if named.is_empty() { Moment::ALL.to_vec() } else { named.to_vec() }
+    }
+
+    /// Whether it is one of the life that begins when the host comes back from a death, which comes first then.
+    pub fn is_of_next_life(self) -> bool {
+        match self {
+            Moment::Recovering | Moment::Begun => true,
+            Moment::Appended
+            | Moment::Synced
+            | Moment::Replicating
+            | Moment::Replicated
+            | Moment::Confirmed
+            | Moment::Committed
+            | Moment::Delivering
+            | Moment::Promoting => false,
+        }
+    }
 
     /// Whether a turn has it, by what entered and left in it.
     pub fn is_in(self, turn: &[Seen]) -> bool {
@@ -64,6 +87,9 @@ impl Moment {
             (Moment::Delivering, Seen::Wake { why }) => *why == DELIVERY,
             // Every turn counts.
             (Moment::Recovering, Seen::Settled) => true,
+            (Moment::Begun, Seen::Received { packet: Packet::Command(command), .. }) => {
+                !command.is_response()
+            }
             (Moment::Promoting, Seen::Received { packet: Packet::Command(command), .. }) => {
                 !command.is_response() && command.code == code::UPDATE_BROKER_CONFIG
             }
@@ -77,6 +103,7 @@ impl Moment {
                 | Moment::Committed
                 | Moment::Delivering
                 | Moment::Recovering
+                | Moment::Begun
                 | Moment::Promoting,
                 _,
             ) => false,
@@ -94,6 +121,7 @@ impl Moment {
             Moment::Committed => "as a consumer commits an offset",
             Moment::Delivering => "as delayed messages are due",
             Moment::Recovering => "as it recovers from another death",
+            Moment::Begun => "as it serves for the first time after another death",
             Moment::Promoting => "as it is made the master",
         }
     }

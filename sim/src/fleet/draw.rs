@@ -204,7 +204,7 @@ pub fn faults(
         from: scenario.faults_from(),
         until: scenario.faults_until(),
         kinds: scenario.fault_kinds().to_vec(),
-        moments: Moment::ALL.to_vec(),
+        moments: Moment::or_usual(scenario.moments()),
         targets,
         peers,
     };

@@ -100,12 +100,12 @@ impl<O: Observer> World<O> {
                 self.engine.schedule(now + down, Event::Start { host });
             }
             Fault::AtMoment { host, moment, nth, mid_turn, death, down } => {
-                let is_recovery = moment == Moment::Recovering;
-                let life = self.hosts[host.0].life + u32::from(is_recovery);
+                let dies_before = moment.is_of_next_life();
+                let life = self.hosts[host.0].life + u32::from(dies_before);
                 let doom = Doom { index, death, down };
                 self.hosts[host.0].traps.push(Trap { doom, moment, left: nth, mid_turn, life });
                 let mut until = now + DEATH_WINDOW;
-                if is_recovery {
+                if dies_before {
                     self.fulfil(host, Doom { death: Death::Process, ..doom });
                     until = until + down;
                 }

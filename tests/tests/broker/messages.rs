@@ -179,6 +179,24 @@ fn the_first_acknowledgement_in_a_topic_waits_for_its_file() {
     topics.clear();
 }
 
+/// On a broker's first day there is no topics.json yet; what its log holds of a topic that was being made is no reason to take that
+/// file for lost, and the topic for one with as many queues as were written to.
+#[test]
+fn a_topic_whose_making_was_cut_off_is_made_anew() {
+    let mut world = World::new(config());
+    let conn = world.connect(1);
+    world.disk().set_automatic(false);
+    let first = world.post(conn, send("T", 0, "", "m"));
+    world.turn();
+    assert_eq!(world.answer(conn, first), None, "the topic is not durable");
+    let mut world = world.kill();
+    world.run();
+    let conn = world.connect(1);
+    for queue in [0, 3] {
+        assert_eq!(world.call(conn, send("T", queue, "", "m")).code, code::SUCCESS, "queue {queue}");
+    }
+}
+
 #[test]
 fn synchronous_flush_answers_after_the_sync() {
     let mut config = config();

@@ -124,6 +124,42 @@ fn commits_survive_a_death_while_the_file_is_replaced() {
     assert_eq!(offset(&world.call(conn, query("G", "T", 0))), Ok(3));
 }
 
+/// Until a life has its own consumerOffset.json the next one reads the journal of the life before, to which nothing is added. However
+/// far the disk has come when a commit is acknowledged, the next life knows of it.
+#[test]
+fn a_commit_right_after_a_start_outlives_the_process() {
+    let mut acknowledged = Vec::new();
+    for completed in 0..40 {
+        let mut world = filled();
+        let conn = world.connect(2);
+        world.call(conn, commit("G", "T", 0, 4));
+        let mut world = world.kill();
+        world.disk().set_automatic(false);
+        for _ in 0..completed {
+            turns(&mut world);
+            let first = world.disk().pending().next().map(|operation| operation.ticket);
+            first.map(|ticket| world.disk().complete(ticket, Ok(())));
+        }
+        let conn = world.connect(2);
+        let opaque = world.post(conn, commit("G", "T", 0, 7));
+        turns(&mut world);
+        let is_acknowledged = world.answer(conn, opaque).is_some_and(|answer| answer.code == code::SUCCESS);
+        let mut world = world.kill();
+        world.run();
+        let kept = world.committed("G", "T", 0);
+        assert_eq!(kept, Some(if is_acknowledged { 7 } else { 4 }), "{completed} operations were completed");
+        acknowledged.push(is_acknowledged);
+    }
+    assert_eq!((acknowledged[0], acknowledged[39]), (false, true), "both were seen: {acknowledged:?}");
+}
+
+/// Turns in which the disk completes nothing.
+fn turns(world: &mut World) {
+    for _ in 0..20 {
+        world.turn();
+    }
+}
+
 #[test]
 fn a_file_that_rocketmq_wrote_makes_the_journal_old() {
     let mut world = filled();
