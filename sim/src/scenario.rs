@@ -330,6 +330,7 @@ mod tests {
         check_error(&SKELETON.replace("messages", "mesages"), "line 3, column 1");
         check_error(&SKELETON.replace("topics = 2", "topics = true"), "line 4, column 10");
         check_error(&format!("{SKELETON}\nkinds = [\"flood\"]"), "unknown variant `flood`");
+        check_error(&format!("{SKELETON}\nmoments = [\"noon\"]"), "unknown variant `noon`");
         check_error(
             &SKELETON.replace("audit_at_s = 500", "audit_at_s = 300"),
             "faults.until_s (380) must come before",
