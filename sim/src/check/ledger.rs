@@ -109,6 +109,9 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Syncs {
     pending: BTreeMap<SyncId, (String, Instant)>,
+    /// Files that a process asked for and died before it was told: until the next one has recovered, which ends with a sync of what it
+    /// read, the power may take what lies in them.
+    unfinished: Vec<String>,
     /// By the start of a segment: everything written into it up to then is durable.
     safe_since: BTreeMap<u64, Instant>,
     /// The same as the disk said it, which is all that a machine can know.
@@ -175,14 +178,21 @@ impl Syncs {
 
     /// Whether a segment before this one is being synced.
     fn is_pending_below(&self, segment: u64) -> bool {
-        self.pending.values().any(|(path, _)| segment_of(path).is_some_and(|other| other < segment))
+        self.unsynced().any(|path| segment_of(path).is_some_and(|other| other < segment))
+    }
+
+    fn unsynced(&self) -> impl Iterator<Item = &String> {
+        self.pending.values().map(|(path, _)| path).chain(&self.unfinished)
+    }
+
+    fn die(&mut self) {
+        self.unfinished.extend(std::mem::take(&mut self.pending).into_values().map(|(path, _)| path));
     }
 
     fn medium(&self) -> Medium {
-        let pending = self.pending.values().filter_map(|(path, _)| segment_of(path));
         Medium {
             safe_since: self.safe_since.clone(),
-            first_pending: pending.min(),
+            first_pending: self.unsynced().filter_map(|path| segment_of(path)).min(),
             directory_pending: self.is_directory_pending(),
         }
     }
@@ -196,7 +206,7 @@ impl Syncs {
     }
 
     fn is_directory_pending(&self) -> bool {
-        self.pending.values().any(|(path, _)| path == LOG_DIR || path.is_empty())
+        self.unsynced().any(|path| path == LOG_DIR || path.is_empty())
     }
 }
 
@@ -383,7 +393,7 @@ impl Ledger {
             }
             Fact::Died(death) => {
                 if *death == crate::fault::Death::Process {
-                    self.syncs.pending.clear();
+                    self.syncs.die();
                 }
             }
             Fact::BodyDamaged { physical } => self.on_damaged(at, *physical),
@@ -391,6 +401,7 @@ impl Ledger {
                 self.medium = Some(self.syncs.medium());
                 self.on_power_lost(setup, at);
                 self.syncs.pending.clear();
+                self.syncs.unfinished.clear();
                 self.syncs.lies.clear();
             }
             Fact::Started { .. } => {
@@ -577,6 +588,7 @@ impl Ledger {
         if matches!(told, Told::Stored { .. } | Told::PullAnswered { .. }) && !is_refusal {
             self.all_home(at);
             self.serves = true;
+            self.syncs.unfinished.clear();
         }
         let is_replicated = setup.replication == super::Replication::Sync;
         self.comes_home = is_replicated && setup.flush == Flush::Async;

@@ -6,7 +6,7 @@
 use gantry_core::rng::Rng;
 use gantry_core::time::{Duration, Instant};
 
-use super::{Death, DiskOperation, Fault, FaultEntry, FaultKind, Moment, Way};
+use super::{DEATH_WINDOW, Death, DiskOperation, Fault, FaultEntry, FaultKind, Moment, Way};
 use crate::world::HostId;
 
 /// A host that things can happen to.
@@ -42,7 +42,9 @@ pub struct FaultPlan {
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 const PARTITION_MAX: Duration = Duration::from_secs(200);
 const DOWN_MAX: Duration = Duration::from_secs(150);
+const DOWN_SHORT_MAX: Duration = Duration::from_secs(2);
 const SLOW_MAX: Duration = Duration::from_secs(60);
+const SLOW_EXTRA_MAX: Duration = Duration::from_secs(8);
 /// Hosts of one rack lose their power within this.
 const RACK_APART_MAX: Duration = Duration::from_millis(50);
 const SPARE_BYTES_MAX: u64 = 256 << 10;
@@ -77,10 +79,19 @@ pub fn draw(rng: &mut Rng, plan: &FaultPlan) -> Vec<FaultEntry> {
             continue;
         }
         let at = plan.from + Duration::from_nanos(rng.below(room.as_nanos() as u64));
+        let slow = slow_beginning(rng, &fault).map(|fault| FaultEntry { at, fault, disabled: false });
+        entries.extend(slow);
         entries.push(FaultEntry { at, fault, disabled: false });
     }
     entries.sort_by_key(|entry| entry.at);
     entries
+}
+
+/// Until a fast disk has what a life begins with, hardly anybody has asked for anything.
+fn slow_beginning(rng: &mut Rng, fault: &Fault) -> Option<Fault> {
+    let &Fault::AtMoment { host, moment: Moment::Begun, down, .. } = fault else { return None };
+    let extra = Duration::from_nanos(rng.below(SLOW_EXTRA_MAX.as_nanos() as u64));
+    Some(Fault::SlowDisk { host, extra, lasts: down + DEATH_WINDOW })
 }
 
 fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
@@ -133,7 +144,7 @@ fn draw_one(rng: &mut Rng, plan: &FaultPlan, kind: FaultKind) -> Option<Fault> {
             Fault::Isolation { host: pick(rng, targets)?.host, lasts: spread(rng, PARTITION_MAX) }
         }
         FaultKind::SlowDisk => {
-            let extra = spread(rng, Duration::from_secs(8));
+            let extra = spread(rng, SLOW_EXTRA_MAX);
             Fault::SlowDisk { host: pick(rng, &disks)?.host, extra, lasts: spread(rng, SLOW_MAX) }
         }
         FaultKind::FullDisk => {
@@ -211,7 +222,9 @@ fn disk_errors(rng: &mut Rng, disks: &[Target], operation: DiskOperation) -> Opt
 fn at_moment(rng: &mut Rng, plan: &FaultPlan, disks: &[Target], death: Death) -> Option<Fault> {
     let (host, moment) = (pick(rng, disks)?.host, *pick(rng, &plan.moments)?);
     let nth = 1 + rng.below(MOMENTS_MAX) as u32;
-    Some(Fault::AtMoment { host, moment, nth, mid_turn: rng.one_in(2), death, down: spread(rng, DOWN_MAX) })
+    // Whoever is away for long meets nobody who goes on where he was.
+    let down_max = if moment == Moment::Begun { DOWN_SHORT_MAX } else { DOWN_MAX };
+    Some(Fault::AtMoment { host, moment, nth, mid_turn: rng.one_in(2), death, down: spread(rng, down_max) })
 }
 
 /// In which disk operation, or 0 for at once.

@@ -32,7 +32,7 @@ pub enum Moment {
     Delivering,
     /// Recovery, or what follows it: one of the first turns of a life.
     Recovering,
-    /// Requests come that it serves: the first ones of a life.
+    /// Requests come that it serves: the first ones of a life, for which a seed slows its disk.
     Begun,
     /// A slave is asked to be the master, or writes down that its epoch begins.
     Promoting,

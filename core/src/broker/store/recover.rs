@@ -539,10 +539,11 @@ impl Store {
     /// Whether recovery could go on at once.
     pub(super) fn recovery_is_runnable(&self) -> bool {
         match &self.phase {
+            // Its slice may have made the index hold it: what is being fetched comes first all the same.
+            Phase::Recovering(recovery) if recovery.fetching.is_some() => false,
             Phase::Recovering(_) if self.index.holds_recovery() => self.index.is_runnable(u64::MAX),
             Phase::Recovering(recovery) => {
-                recovery.fetching.is_none()
-                    && !matches!(&recovery.stage, Stage::Sync { waiting } if !waiting.is_empty())
+                !matches!(&recovery.stage, Stage::Sync { waiting } if !waiting.is_empty())
                     && !matches!(&recovery.stage, Stage::Keep(keep) if keep.is_waiting())
                     && !matches!(&recovery.stage, Stage::Forget { waiting: Some(_) })
             }
