@@ -111,9 +111,15 @@ impl Carried {
             if commits.last().is_none_or(|(_, last)| *last != value) {
                 commits.push((cx.at, value));
             }
-            if value > end_of(broker, queue) {
-                self.beyond.insert((queue, value));
-            }
+        }
+        self.note_beyond(cx, broker);
+    }
+
+    /// What a client has committed beyond the end of a queue goes to slaves as it is.
+    fn note_beyond(&mut self, cx: &Cx<'_>, broker: &Broker) {
+        for queue in queues(cx).filter(|_| broker.is_master()) {
+            let value = committed(broker, queue).filter(|value| *value > end_of(broker, queue));
+            self.beyond.extend(value.map(|value| (queue, value)));
         }
     }
 
@@ -260,7 +266,12 @@ impl Checker for Carried {
         if let Fact::Seen(Seen::Received { packet: Packet::Command(command), .. }) = fact {
             self.on_request(cx, command);
         }
-        let Fact::TurnEnded { kept: true, machine, .. } = fact else { return Ok(()) };
+        let Fact::TurnEnded { kept, machine, .. } = fact else { return Ok(()) };
+        if !kept {
+            // What a master wrote in the turn in which it died may be in its log all the same.
+            machine.downcast_ref::<Broker>().into_iter().for_each(|broker| self.note_beyond(cx, broker));
+            return Ok(());
+        }
         // A master that was asked to stop takes what still comes, and its slaves hear of it.
         let counts =
             |broker: &&Broker| broker.is_ready() || broker.is_master() && self.masters.contains(&cx.host);

@@ -36,7 +36,7 @@ pub struct Offsets {
     commits: BTreeMap<(Reader, Queue), Vec<Commit>>,
     /// When the master died or stood still: no sync of what came just before.
     stops: Vec<Instant>,
-    /// Resets under way, and when one's connection closed before its answer: it is carried out, and nobody has heard to where.
+    /// Resets under way, and when one's connection closed, or the master died, before its answer: it is carried out, and nobody has heard to where.
     resets: BTreeSet<(ConnId, i32)>,
     unheard: Vec<Instant>,
     looked: u64,
@@ -162,6 +162,11 @@ impl Checker for Offsets {
     fn on_fact(&mut self, cx: &Cx<'_>, fact: &Fact<'_>) -> Verdict {
         if cx.host == cx.setup.cast.master && matches!(fact, Fact::Died(_) | Fact::Paused) {
             self.stops.push(cx.at);
+        }
+        if cx.host == cx.setup.cast.master && matches!(fact, Fact::Died(_)) {
+            // Its connections close with it, and what a reset wrote may be there.
+            self.unheard.extend((!self.resets.is_empty()).then_some(cx.at));
+            self.resets.clear();
         }
         if cx.host == cx.setup.cast.master
             && let Fact::Seen(seen) = fact
