@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use gantry_core::broker::BrokerConfig;
 use gantry_core::broker::store::FlushMode;
 use gantry_core::io::Disk;
+use gantry_core::rng::Rng;
 use gantry_core::wire::Command;
 use gantry_core::wire::code::{request_code, response_code as code};
 use gantry_core::wire::message::{BatchItem, Entry, property, put_batch_item};
 use gantry_core::wire::request::{Header, PullMessageResponse, SendMessageReceipt, SendMessageRequest};
+use gantry_disk::MemoryDisk;
 
 use crate::harness::{World, config, poll, pull, pull_header, send, send_header};
 
@@ -183,17 +186,26 @@ fn the_first_acknowledgement_in_a_topic_waits_for_its_file() {
 /// file for lost, and the topic for one with as many queues as were written to.
 #[test]
 fn a_topic_whose_making_was_cut_off_is_made_anew() {
-    let mut world = World::new(config());
-    let conn = world.connect(1);
-    world.disk().set_automatic(false);
-    let first = world.post(conn, send("T", 0, "", "m"));
-    world.turn();
-    assert_eq!(world.answer(conn, first), None, "the topic is not durable");
-    let mut world = world.kill();
-    world.run();
-    let conn = world.connect(1);
-    for queue in [0, 3] {
-        assert_eq!(world.call(conn, send("T", queue, "", "m")).code, code::SUCCESS, "queue {queue}");
+    // The death decides whether the replacement of topics.json happened: a seed of the disk names one of both.
+    for seed in 0..16 {
+        let config = BrokerConfig { metadata_in_log: false, ..config() };
+        let mut world = World::over(config, MemoryDisk::new(Rng::from_seed(seed)));
+        world.run();
+        let conn = world.connect(1);
+        world.disk().set_automatic(false);
+        let first = world.post(conn, send("T", 0, "", "m"));
+        world.turn();
+        assert_eq!(world.answer(conn, first), None, "the topic is not durable");
+        let mut world = world.kill();
+        world.run();
+        let conn = world.connect(1);
+        for queue in [0, 3] {
+            assert_eq!(
+                world.call(conn, send("T", queue, "", "m")).code,
+                code::SUCCESS,
+                "{seed}: queue {queue}"
+            );
+        }
     }
 }
 
